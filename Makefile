@@ -1,0 +1,31 @@
+# Each target makes its own virtual environment first; PYTHON=python3.12 make ... chooses another Python.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/ready
+DEV := $(VENV)/ready-dev
+
+.PHONY: help demo test lint clean
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(READY)  ## the whole job on the bundled digits: about four minutes on two cores, no network
+	$(VENV)/bin/python train_fastai.py --data digits
+
+test: $(DEV)  ## all tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(DEV)  ## ruff, as CI runs it
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:  ## remove the virtual environment; runs/ stays
+	rm -rf $(VENV)
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(DEV): requirements-dev.txt $(READY)
+	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,1 @@
+"""fastai callbacks, one a file."""

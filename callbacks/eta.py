@@ -1,0 +1,42 @@
+"""How long it will take."""
+
+from time import perf_counter
+
+from fastai.callback.core import Callback
+from fastai.callback.progress import ProgressCallback
+
+
+class ETA(Callback):
+    """After the first batches, say how long the whole run will take, and on a slow CPU what to do instead."""
+
+    order = ProgressCallback.order + 1
+    warm_up, timed = 1, 3  # batches; the first one also pays for lazy initialisation
+
+    def after_batch(self):
+        """Time batches `warm_up` to `warm_up + timed` of the fit and extrapolate."""
+        if not self.training:
+            return
+        if self.train_iter == self.warm_up:
+            self.start = perf_counter()
+        elif self.train_iter == self.warm_up + self.timed:
+            self._say((perf_counter() - self.start) / self.timed)
+
+    def _say(self, seconds: float):
+        train, *others = (len(dl) for dl in self.dls.loaders)
+        valid, test = others[0], sum(others[1:])
+        # a forward pass costs about a third of a training step
+        total = seconds * (self.n_epoch * (train + valid / 3) + test / 3)
+        device = self.dls.device.type
+        print(f'about {in_words(total)} for {self.n_epoch} epochs of {train} batches on this {device.upper()}')
+        if device == 'cpu' and total > 3600:
+            print(
+                '  for a look in minutes: --data digits, or --fraction 0.1 --epochs 5; or use a GPU (Colab has free ones)'
+            )
+
+
+def in_words(seconds: float) -> str:
+    """`seconds` as a person would say them."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f'{max(round(seconds), 1)} s'
+    return f'{minutes} min' if minutes < 60 else f'{minutes // 60} h {minutes % 60:02d} min'

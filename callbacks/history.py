@@ -1,0 +1,40 @@
+"""The table of a training run."""
+
+import os
+from pathlib import Path
+from time import perf_counter
+
+import pandas as pd
+from fastai.callback.core import Callback
+from fastai.learner import Recorder
+
+
+class History(Callback):
+    """Keep one row an epoch, in `table` and as CSV at `path`: the Recorder's columns, `lr` and `seconds`.
+
+    fastai's CSVLogger keeps its file open (which breaks `learn.export`) and knows no learning rate. Here each epoch
+    replaces the file as a whole, so that what is read is always complete.
+    """
+
+    order = Recorder.order + 1  # after its values, before the trackers change the learning rate
+
+    def __init__(self, path: Path):
+        self.path, self.rows = Path(path), []
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row an epoch; accuracies are fractions, `train_loss` is the Recorder's smoothed one."""
+        return pd.DataFrame(self.rows)
+
+    def before_epoch(self):
+        """Start the clock."""
+        self.start = perf_counter()
+
+    def after_epoch(self):
+        """Add the epoch's row."""
+        row = dict(zip(self.recorder.metric_names, self.recorder.log, strict=True))
+        row.pop('time')
+        self.rows.append({**row, 'lr': self.opt.hypers[-1]['lr'], 'seconds': round(perf_counter() - self.start, 2)})
+        part = self.path.with_suffix('.part')
+        self.table.to_csv(part, index=False)
+        os.replace(part, self.path)

@@ -1,0 +1,83 @@
+"""Keep the best weights and cut the learning rate when they stop getting better: one pair, one idea of 'better'."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from fastai.callback import tracker
+from fastai.callback.core import Callback
+from fastai.callback.schedule import ParamScheduler
+from fastai.callback.tracker import SaveModelCallback, TrackerCallback
+
+from errors import UserError
+
+
+class SaveModel(SaveModelCallback):
+    """fastai's SaveModelCallback that writes atomically and never loads what an earlier fit left behind."""
+
+    def before_fit(self):
+        """Forget what an earlier fit saved."""
+        super().before_fit()
+        self.last_saved_path = None
+
+    def _save(self, name):
+        written = self.learn.save(f'{name}.part', with_opt=self.with_opt)
+        self.last_saved_path = written.with_name(f'{name}.pth')
+        os.replace(written, self.last_saved_path)
+
+    def after_epoch(self):
+        """Save where the monitor improved."""
+        TrackerCallback.after_epoch(self)
+        if self.new_best:
+            self._save(self.fname)
+
+    def after_fit(self):
+        """Load the best weights; UserError where there are none, since the monitor never improved."""
+        if self.last_saved_path is None:
+            lr = self.opt.hypers[-1]['lr']
+            raise UserError(
+                f'{self.monitor} never got better than {self.best}: no weights are kept. Try an lr below {lr:.2g}'
+            )
+        self.learn.load(self.fname, with_opt=self.with_opt)
+
+
+class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
+    """fastai's ReduceLROnPlateau that also cuts torch's optimisers, whose `OptimWrapper.hypers` are only copies."""
+
+    def before_fit(self):
+        """Refuse a schedule that would overwrite each cut with the next batch."""
+        super().before_fit()
+        if self.run and any(isinstance(cb, ParamScheduler) for cb in self.learn.cbs):
+            raise UserError('ReduceLROnPlateau has no effect under a schedule such as fit_one_cycle: use learn.fit')
+
+    def after_epoch(self):
+        """Divide every group's learning rate by `factor` after `patience` epochs without improvement."""
+        TrackerCallback.after_epoch(self)
+        self.wait = 0 if self.new_best else self.wait + 1
+        if self.wait < self.patience:
+            return
+        self.wait = 0
+        old = [h['lr'] for h in self.opt.hypers]
+        new = [max(lr / self.factor, self.min_lr) for lr in old]
+        if new != old:
+            self.opt.set_hyper('lr', new)
+            print(
+                f'epoch {self.epoch}: {self.monitor} has not improved for {self.patience} epochs, lr cut to {new[-1]:.3g}'
+            )
+
+
+def plateau_cbs(
+    monitor: str = 'valid_loss',
+    comp: Callable = np.less,
+    min_delta: float = 0.0,
+    patience: int = 4,
+    factor: float = 5.0,
+    fname: str = 'best',
+) -> list[Callback]:
+    """SaveModel and ReduceLROnPlateau that agree on what is better: `comp(monitor - min_delta, best)`.
+
+    `patience` is in epochs, the learning rate is divided by `factor`, and the weights go to `fname` in the
+    Learner's model folder.
+    """
+    better = {'monitor': monitor, 'comp': comp, 'min_delta': min_delta}
+    return [SaveModel(fname=fname, **better), ReduceLROnPlateau(patience=patience, factor=factor, **better)]

@@ -1,0 +1,1 @@
+"""What goes in: where images come from, how they are checked, changed and loaded."""

@@ -1,0 +1,106 @@
+"""From a folder of images to fastai's DataLoaders: train, valid and test."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.core import DataLoaders, TfmdDL
+from fastai.data.transforms import parent_label
+from fastai.torch_core import default_device
+from fastcore.basics import defaults
+from sklearn.model_selection import train_test_split
+
+from data.sources import find_images, open_rgb
+from data.transforms import AlbumentationsTransform, get_transforms
+from errors import UserError
+from recipes import PLATEAU, Recipe
+
+
+class SeededDL(TfmdDL):
+    """A TfmdDL whose order and augmentation depend on (seed, epoch, image) alone, not on workers or on the past.
+
+    `epoch` is set by the training loop (`callbacks.epoch.EpochToLoader`). Outside of it, as in `show_batch`, it is
+    None and each iteration draws anew.
+    """
+
+    epoch: int | None = None
+
+    def __init__(self, dataset, seed: int = 42, **kwargs):
+        self.seed, self.stream, self.seen = seed, 0, Counter()
+        super().__init__(dataset, **kwargs)
+        self.rng = random.Random(seed)
+
+    def new(self, dataset=None, cls=None, **kwargs):
+        """As TfmdDL's, with the same seed."""
+        return super().new(dataset, cls, **{'seed': self.seed, **kwargs})
+
+    def before_iter(self):
+        """Settle, before any worker starts, what this iteration draws from."""
+        super().before_iter()
+        if self.epoch is not None:
+            self.rng = random.Random(f'{self.seed}, {self.epoch}')
+        self.stream, self.seen = self.rng.getrandbits(32), Counter()
+
+    def do_item(self, s):
+        """Item `s` with draws of its own, also where a sampler repeats it within the epoch."""
+        for tfm in self.after_item.fs:
+            if isinstance(tfm, AlbumentationsTransform):
+                tfm.set_draws((self.seed, self.stream, s or 0, self.seen[s]))
+        self.seen[s] += 1
+        return super().do_item(s)
+
+
+def get_dls(
+    path: str | Path,
+    recipe: Recipe = PLATEAU,
+    bs: int = 128,
+    valid: float | str = 0.1,
+    fraction: float = 1.0,
+    seed: int = 42,
+    num_workers: int | None = None,
+    skip_bad: bool = False,
+) -> DataLoaders:
+    """DataLoaders of `path` (whatever `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]`, the test set.
+
+    `fraction` of the training images is kept, and `valid` of those is held out, both stratified by class; with
+    `valid='test'` the test set is the validation set too. Batches are N x 3 x H x W, normalised, and class indices.
+    Raises UserError when the images can't be used or are too few.
+    """
+    images = find_images(path, skip_bad)
+    train, test = list(images.train), list(images.test)
+    if fraction < 1:
+        train, _ = _stratified(train, len(train) - round(fraction * len(train)), seed, f'fraction {fraction}')
+    if valid == 'test':
+        held = test
+    else:
+        train, held = _stratified(train, round(valid * len(train)), seed, f'valid {valid}')
+    if bs > len(train):
+        raise UserError(f'bs {bs} is more than the {len(train)} training images: choose a smaller bs')
+
+    on_gpu = default_device().type == 'cuda'
+    if num_workers is None:
+        # on the CPU the model needs every core; one image costs 0.3 ms here and 40 ms there
+        num_workers = min(defaults.cpus, 8) if on_gpu else 0
+    n, m = len(train), len(train) + len(held)
+    block = DataBlock(
+        blocks=(TransformBlock(type_tfms=open_rgb), CategoryBlock(vocab=images.classes)),
+        get_y=parent_label,
+        splitter=lambda items: [range(n), range(n, m), range(m, len(items))],
+        item_tfms=AlbumentationsTransform(*get_transforms(recipe, images.size)),
+        dl_type=SeededDL,
+    )
+    return block.dataloaders(
+        train + held + test, path=images.path, bs=bs, seed=seed, num_workers=num_workers, pin_memory=on_gpu
+    )
+
+
+def _stratified(files: list[Path], n_out: int, seed: int, option: str) -> tuple[list[Path], list[Path]]:
+    """Split `n_out` files off, each class in proportion; both parts keep the order of `files`."""
+    try:
+        kept, out = train_test_split(
+            range(len(files)), test_size=n_out, random_state=seed, stratify=[parent_label(f) for f in files]
+        )
+    except ValueError as e:
+        raise UserError(f'{option} of {len(files)} images leaves a class without any: {e}') from e
+    return [files[i] for i in sorted(kept)], [files[i] for i in sorted(out)]

@@ -1,0 +1,168 @@
+"""What a classifier gets wrong, and where it looked: fastai's interpretation with tables and Grad-CAM maps."""
+
+from pathlib import Path
+
+import pandas as pd
+import sklearn.metrics as skm
+import torch
+import torch.nn.functional as F
+from fastai.data.core import TfmdDL
+from fastai.interpret import ClassificationInterpretation
+from fastai.learner import Learner
+from fastai.torch_core import one_param, to_device
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from interpret.gradcam import grad_cam
+from interpret.plots import STYLE, batch_at, new_figure
+
+
+def label_quality(preds: Tensor, targs: Tensor) -> Tensor:
+    """How much the probabilities `preds` (N x C) speak for the labels `targs` (N), in [0, 1]; low is doubtful.
+
+    The normalised margin, adjusted by each class's mean self-confidence so that a class the model is unsure of isn't
+    doubtful as a whole: Kuan and Mueller, Model-agnostic label quality scoring, 2022, after Northcutt et al.,
+    Confident learning, 2021: https://arxiv.org/abs/1911.00068. A class without images takes the threshold 1.
+    """
+    labels = targs[:, None]
+    own = preds.gather(1, labels).squeeze(1)
+    thresholds = torch.ones(preds.shape[1]).scatter_reduce(0, targs, own, 'mean', include_self=False)
+    adjusted = preds - thresholds + thresholds.max()
+    adjusted /= adjusted.sum(1, keepdim=True)
+    other = adjusted.scatter(1, labels, -torch.inf).amax(1)
+    return (adjusted.gather(1, labels).squeeze(1) - other + 1) / 2
+
+
+class GradCAMInterpretation(ClassificationInterpretation):
+    """fastai's `ClassificationInterpretation`, with what was predicted kept, the mistakes as a table and their maps.
+
+    Every method works from the one inference pass of `from_learner`: `preds` (probabilities, N x C), `targs`, `decoded`
+    (class indices, N) and `losses` (the learner's own loss, N), in the order of `dl`'s items.
+    """
+
+    def __init__(self, learn: Learner, dl: TfmdDL, preds: Tensor, targs: Tensor, losses: Tensor, act=None):
+        super().__init__(learn, dl, losses, act)
+        self.preds, self.targs, self.decoded = preds, targs, preds.argmax(1)
+
+    @classmethod
+    def from_learner(cls, learn: Learner, dl: TfmdDL | None = None, act=None) -> 'GradCAMInterpretation':
+        """Predict `dl`, by default the test loader `learn.dls[2]`, or the validation loader where there is none.
+
+        `act` turns the model's output into probabilities, by default the loss function's activation, else softmax.
+        """
+        if dl is None:
+            dl = learn.dls[2] if len(learn.dls) > 2 else learn.dls.valid
+        dl = dl.new(shuffle=False, drop_last=False)
+        act = act or getattr(learn.loss_func, 'activation', None) or (lambda x: F.softmax(x, dim=1))
+        preds, targs, losses = (o.as_subclass(Tensor) for o in learn.get_preds(dl=dl, with_loss=True, act=act))
+        return cls(learn, dl, preds.float(), targs, losses.float(), act)
+
+    def __getitem__(self, idxs) -> tuple:
+        """Inputs (loaded now), predictions, targets, decoded predictions and losses at `idxs`."""
+        idxs = torch.as_tensor(idxs).reshape(-1).tolist()
+        x = batch_at(self.dl, idxs)[0]
+        return x, self.preds[idxs], self.targs[idxs], self.decoded[idxs], self.losses[idxs]
+
+    def confusion_matrix(self):
+        """Counts as an array, C x C: a row is an actual class, a column a predicted one."""
+        return skm.confusion_matrix(self.targs, self.decoded, labels=range(len(self.vocab)))
+
+    def print_classification_report(self) -> None:
+        """Print scikit-learn's precision, recall and F1 of each class."""
+        names = [str(v) for v in self.vocab]
+        print(skm.classification_report(self.targs, self.decoded, labels=range(len(names)), target_names=names))
+
+    def mistakes(self, k: int | None = 25) -> pd.DataFrame:
+        """The `k` misclassified images with the highest loss, worst first; None for all of them.
+
+        The index is an image's place in `dl`; `file` is relative to `learn.dls.path`, or that index if it's no file.
+        """
+        wrong = (self.decoded != self.targs).nonzero().squeeze(1)
+        return self._table(wrong[self.losses[wrong].argsort(descending=True)][:k])
+
+    def suspects(self, k: int | None = 25) -> pd.DataFrame:
+        """The `k` images, right or wrong, whose label is the most doubtful, worst first; columns as in `mistakes`."""
+        return self._table(label_quality(self.preds, self.targs).argsort()[:k])
+
+    def plot_top_losses(self, k: int | list, largest: bool = True, layers=None, **kwargs) -> Figure:
+        """fastai's `plot_top_losses` with the maps of `layers` laid over each image; `k` may be a list of ranks.
+
+        A top loss need not be a mistake: see `plot_gradcam`. `kwargs` go to the figure.
+        """
+        idxs = self.top_losses(None, largest)[1]
+        idxs = idxs[:k] if isinstance(k, int) else idxs[list(k)]
+        title = f'{"Highest" if largest else "Lowest"} losses, and Grad-CAM of the predicted class'
+        return self._plot(idxs.tolist(), layers, title, alone=False, **kwargs)
+
+    def plot_gradcam(self, k: int = 25, layers=None) -> Figure:
+        """The `k` worst `mistakes`, one row an image: the image, then for each layer its map, alone and laid over.
+
+        The maps are those of the predicted class: what made the model say what it said.
+        """
+        idxs = self.mistakes(k).index.tolist()
+        title = f'The {len(idxs)} worst mistakes, and Grad-CAM of the predicted class'
+        if len(idxs) < k:
+            title = f'All {len(idxs)} mistakes (fewer than {k}), and Grad-CAM of the predicted class'
+        return self._plot(idxs, layers, title, alone=True)
+
+    def _table(self, idxs: Tensor) -> pd.DataFrame:
+        targs, decoded = self.targs[idxs], self.decoded[idxs]
+        columns = {
+            'file': [self._file(i) for i in idxs.tolist()],
+            'actual': [self.vocab[i] for i in targs.tolist()],
+            'predicted': [self.vocab[i] for i in decoded.tolist()],
+            'probability': self.preds[idxs, decoded],
+            'probability_of_actual': self.preds[idxs, targs],
+            'loss': self.losses[idxs],
+            'label_quality': label_quality(self.preds, self.targs)[idxs],
+        }
+        return pd.DataFrame(columns, index=idxs.tolist())
+
+    def _file(self, i: int) -> str:
+        items = getattr(self.dl, 'items', None)
+        item = i if items is None or isinstance(items, pd.DataFrame) else items[i]
+        if not isinstance(item, str | Path):
+            return str(i)
+        file, root = Path(item).absolute(), Path(self.learn.dls.path).absolute()
+        return (file.relative_to(root) if file.is_relative_to(root) else Path(item)).as_posix()
+
+    @rc_context(STYLE)
+    def _plot(self, idxs: list[int], layers, title: str, alone: bool, **kwargs) -> Figure:
+        """One row an image: the image, then each layer's map, `alone` too, not only laid over the image."""
+        if not idxs:
+            fig, axs = new_figure(figsize=(6, 1.5))
+            axs[0, 0].axis('off')
+            axs[0, 0].text(0.5, 0.5, f'No mistakes: all {len(self.targs)} images are right.', ha='center')
+            return fig
+        x, _, targs, decoded, _ = self[idxs]
+        images = self.dl._pre_show_batch((x, targs), max_n=len(idxs))[2].itemgot(0)
+        maps = grad_cam(self.learn.model, to_device(x, one_param(self.learn.model).device), decoded, layers)
+        maps = {name: cams.cpu() for name, cams in maps.items()}
+        rows, step = len(idxs), 1 + alone
+        cols = 1 + step * len(maps)
+        # in inches: cells of 1.5 with 0.3 of text above each row, 0.5 of heads above all
+        size = kwargs.pop('figsize', (1.5 * cols, 1.8 * rows + 0.5))
+        grid = {'left': 0, 'right': 1, 'bottom': 0, 'top': 1 - 0.8 / size[1], 'wspace': 0.05, 'hspace': 0.2}
+        fig, axs = new_figure(rows, cols, figsize=size, layout='none', gridspec_kw=grid, **kwargs)
+        fig.suptitle(title, y=1, va='top')
+        for name, ax in zip(maps, axs[0, 1::step], strict=True):
+            ax.set_title(name, loc='left', fontweight='bold', pad=20)  # above the line that the first row's text takes
+        for row, image, text, *cams in zip(axs, images, self._titles(idxs), *maps.values(), strict=True):
+            row[0].set_title(text, loc='left')
+            image.show(ctx=row[0])
+            for cam, axes in zip(cams, row[1:].reshape(-1, step), strict=True):
+                image.show(ctx=axes[-1])
+                axes[-1].imshow(cam, cmap='inferno', alpha=0.5, vmin=0, vmax=1, interpolation='bilinear')
+                if alone:
+                    axes[0].imshow(cam, cmap='inferno', vmin=0, vmax=1, interpolation='bilinear')
+        for ax in axs.flat:
+            ax.axis('off')
+        return fig
+
+    def _titles(self, idxs: list[int]) -> list[str]:
+        return [
+            f'predicted {o.predicted} {o.probability:.2f} / actual {o.actual} {o.probability_of_actual:.2f}, '
+            f'loss {o.loss:.1f}'
+            for o in self._table(torch.tensor(idxs)).itertuples()
+        ]

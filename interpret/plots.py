@@ -1,0 +1,187 @@
+"""The pictures of a training run: each function takes data and returns a matplotlib `Figure`."""
+
+import os
+import textwrap
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fastai.data.core import DataLoaders, TfmdDL
+from fastai.torch_core import to_device
+from matplotlib import pyplot as plt
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+# Okabe and Ito's colours: told apart by colour-blind readers, and in grey by their lightness and line style.
+TRAIN, VALID, OTHER = '#E69F00', '#0072B2', '#666666'
+STYLE = {
+    'figure.dpi': 100,
+    'figure.constrained_layout.use': True,
+    'savefig.dpi': 150,
+    'savefig.facecolor': 'white',
+    'font.size': 9,
+    'axes.titlesize': 9,
+    'figure.titlesize': 11,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'axes.axisbelow': True,
+    'grid.color': '#E6E6E6',
+    'lines.linewidth': 1.5,
+    'lines.markersize': 3,
+    'legend.edgecolor': 'none',
+}
+
+
+def new_figure(nrows: int = 1, ncols: int = 1, **kwargs) -> tuple[Figure, np.ndarray]:
+    """A figure and its `nrows` x `ncols` axes, not kept by pyplot: a notebook shows it once, none leaks."""
+    fig, axs = plt.subplots(nrows, ncols, squeeze=False, **kwargs)
+    plt.close(fig)
+    return fig, axs
+
+
+def save_figure(fig: Figure, path: str | Path) -> None:
+    """Write `fig` as the PNG file `path` and close it; whoever looks finds the old file or the whole new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        fig.savefig(unfinished, format='png', bbox_inches='tight')
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+        plt.close(fig)
+
+
+def batch_at(dl: TfmdDL, idxs: list[int]) -> tuple:
+    """The batch of the items `idxs` of `dl`'s dataset, through all its transforms, without workers or a shuffle."""
+    dl.before_iter()
+    b = dl.do_batch([dl.do_item(i) for i in idxs])
+    return dl.after_batch(b if dl.device is None else to_device(b, dl.device))
+
+
+def _plot_metric(ax: Axes, history: pd.DataFrame, metric: str, splits: tuple[str, ...]) -> None:
+    """Draw `metric` of `splits` over the epochs, each cut of the learning rate and the epoch whose weights are kept."""
+    best = history.loc[history.valid_loss.idxmin()]
+    for split in splits:
+        name, colour, line = f'{split}_{metric}', *((TRAIN, '--') if split == 'train' else (VALID, '-'))
+        ax.plot(history.epoch, history[name], line, color=colour, marker='o', label=f'{split} {metric}')
+    label = f'best epoch {best.epoch:.0f}: ' + (f'{best[name]:.2%}' if metric == 'accuracy' else f'{best[name]:.3f}')
+    ax.plot(best.epoch, best[name], '*', color=colour, markeredgecolor='black', markersize=11, label=label)
+
+    cuts = history[history.lr.diff() < 0]
+    for epoch in cuts.epoch:
+        ax.axvline(epoch - 0.5, color=OTHER, linestyle=':', linewidth=1)
+    top = ax.secondary_xaxis('top')
+    top.set_xticks(cuts.epoch - 0.5, [f'lr {lr:.3g}' for lr in cuts.lr], rotation=40, ha='left', rotation_mode='anchor')
+    top.tick_params(length=0, labelcolor=OTHER, pad=1)
+    top.spines['top'].set_visible(False)
+
+    ax.set(xlabel='epoch', ylabel=metric, xlim=(history.epoch.min() - 0.5, history.epoch.max() + 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if metric == 'accuracy':
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc='lower right' if metric == 'accuracy' else 'upper right')  # where a curve that learns leaves room
+
+
+@rc_context(STYLE)
+def plot_history(history: pd.DataFrame) -> Figure:
+    """The accuracy on the training and the validation set over the epochs.
+
+    `history` has one row an epoch (counted from 0) and the columns epoch, train_loss, train_accuracy, valid_loss,
+    valid_accuracy (fractions) and lr. Dotted lines are the cuts of the learning rate, the star is the best epoch.
+    """
+    fig, axs = new_figure(figsize=(8, 4.5))
+    fig.suptitle('Accuracy')
+    _plot_metric(axs[0, 0], history, 'accuracy', ('train', 'valid'))
+    return fig
+
+
+@rc_context(STYLE)
+def plot_history_panels(history: pd.DataFrame) -> Figure:
+    """Loss and accuracy (rows) on the training and the validation set (columns); `history` as in `plot_history`."""
+    fig, axs = new_figure(2, 2, figsize=(11, 7), sharey='row')
+    fig.suptitle('Loss and accuracy')
+    for row, metric in zip(axs, ('loss', 'accuracy'), strict=True):
+        for ax, split in zip(row, ('train', 'valid'), strict=True):
+            _plot_metric(ax, history, metric, (split,))
+    return fig
+
+
+@rc_context(STYLE)
+def plot_sweep(sweep) -> Figure:
+    """The learning-rate sweep: loss over learning rate, the chosen one, and what the other rules suggest.
+
+    `sweep` has `lr`, `rule` and `reason` (the choice), `lrs` and `losses` (the curve) and `suggestions` (rule -> lr).
+    """
+    lrs, losses = np.array(sweep.lrs), np.array(sweep.losses)
+    fig, axs = new_figure(figsize=(8, 4.5))
+    ax = axs[0, 0]
+    ax.plot(lrs, losses, color=VALID)
+    ax.axvline(sweep.lr, color=TRAIN, linestyle='--', linewidth=1)
+    chosen = {'color': TRAIN, 'markeredgecolor': 'black', 'label': f'chosen, {sweep.rule}: {sweep.lr:.2e}'}
+    ax.plot(sweep.lr, np.interp(sweep.lr, lrs, losses), '*', markersize=14, **chosen)
+    for (rule, lr), marker in zip(sweep.suggestions.items(), cycle('osD^v'), strict=False):
+        if rule != sweep.rule:
+            ax.plot(lr, np.interp(lr, lrs, losses), marker, color='#B0B0B0', markersize=7, label=f'{rule}: {lr:.2e}')
+
+    # Above the highest loss on the way down the curve only diverges: half that height again shows it without squashing.
+    low = np.nanargmin(losses)
+    descent = np.nanmax(losses[: low + 1]) - losses[low]
+    descent = max(descent, 0.1 * abs(losses[low]))
+    ax.set_ylim(losses[low] - 0.1 * descent, losses[low] + 1.5 * descent)
+    ax.set(xscale='log', xlabel='learning rate', ylabel='loss (smoothed)')
+    ax.set_title(textwrap.fill(sweep.reason, 100), loc='left', color=OTHER)
+    fig.suptitle(f'Learning-rate sweep: {sweep.lr:.2e}')
+    ax.legend(loc='best')
+    return fig
+
+
+@rc_context(STYLE)
+def plot_confusion(cm: np.ndarray, vocab: list[str]) -> Figure:
+    """The confusion matrix `cm` (C x C counts, a row an actual class) with its counts.
+
+    A cell's colour is its share of the actual class on a root scale: rare confusions are seen beside the diagonal.
+    """
+    side = np.clip(0.5 * len(vocab), 3, 16)
+    points = 72 * side / len(vocab)
+    share, norm = cm / np.maximum(cm.sum(1, keepdims=True), 1), PowerNorm(0.4, 0, 1)
+    fig, axs = new_figure(figsize=(side + 2, side + 1.5))
+    ax = axs[0, 0]
+    image = ax.imshow(share, norm=norm, cmap='Blues')
+    for i, j in np.argwhere(cm):
+        colour = 'white' if norm(share[i, j]) > 0.6 else 'black'
+        ax.text(j, i, cm[i, j], ha='center', va='center', fontsize=min(9, points / 2.8), color=colour)
+    ticks = {'fontsize': min(9, points / 1.3)}
+    ax.set_xticks(range(len(vocab)), vocab, rotation=90, **ticks)
+    ax.set_yticks(range(len(vocab)), vocab, **ticks)
+    ax.set(xlabel='predicted', ylabel='actual')
+    ax.grid(False)
+    fig.colorbar(image, label='share of the actual class', format=PercentFormatter(1), shrink=0.8)
+    ax.set_title(f'Confusion matrix: {np.trace(cm)} of {cm.sum()} right ({np.trace(cm) / cm.sum():.2%})', fontsize=11)
+    return fig
+
+
+@rc_context(STYLE)
+def plot_augmented(dls: DataLoaders, cls: str, n: int = 16) -> Figure:
+    """`n` training images of the class `cls` as the model sees them, augmented, in true colours.
+
+    Each is another image of the class; when there are fewer than `n` they come again, drawn anew.
+    """
+    dl, label = dls.train, list(dls.vocab).index(cls)
+    members = list(islice((i for i, y in enumerate(dl.dataset.tls[-1]) if y == label), n))
+    batch = batch_at(dl, list(islice(cycle(members), n)))
+    samples = dl._pre_show_batch(batch, max_n=n)[2]
+    rows = int(np.sqrt(n))
+    cols = -(-n // rows)
+    fig, axs = new_figure(rows, cols, figsize=(1.4 * cols, 1.4 * rows + 0.4))
+    fig.suptitle(cls)
+    for ax in axs.flat:
+        ax.axis('off')
+    for ax, (image, _) in zip(axs.flat, samples, strict=False):
+        image.show(ctx=ax)
+    return fig

@@ -1,0 +1,94 @@
+"""The learning rate sweep: fastai's `lr_find`, guarded, and a rule with a reason."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from fastai.callback.schedule import minimum, slide, steep, valley
+from fastai.learner import Learner
+from fastai.torch_core import get_random_states, set_random_states
+
+RULES = {rule.__name__: rule for rule in (valley, slide, minimum, steep)}
+IN_WORDS = {
+    'valley': 'two thirds along the longest stretch of falling loss',
+    'slide': 'where the slope changes least before the loss rises',
+    'minimum': 'a tenth of the rate with the lowest loss',
+    'steep': 'where the loss falls fastest',
+}
+# fastai's own `lr_find` drops as much before it looks for a suggestion: smoothing settles at the start, and the end
+# is the divergence
+SKIP_START, SKIP_END = 1 / 10, 5
+
+
+@dataclass(frozen=True)
+class LRSweep:
+    """What a sweep found: the rate to train with, why, all suggestions, and the curve (smoothed loss of each step)."""
+
+    lr: float
+    rule: str
+    reason: str
+    suggestions: dict[str, float]
+    lrs: list[float]
+    losses: list[float]
+
+
+def find_lr(learn: Learner) -> LRSweep:
+    """Sweep the learning rate from 1e-4 to 10 and choose one by the recipe's rule.
+
+    Smith 2015 (arXiv 1506.01186), through `Learner.lr_find`. Weights, optimiser and random states are afterwards what
+    they were before, also when the sweep is interrupted or fails. Where no rule finds anything, as after a sweep that
+    diverges at once, the recipe's own learning rate is the fallback.
+    """
+    recipe, steps = learn.recipe, learn.recipe.sweep_steps
+    restore = _snapshot(learn)
+    try:
+        learn.lr_find(1e-4, 10, steps, show_plot=False, suggest_funcs=None)
+    finally:
+        restore()
+    lrs, losses = learn.recorder.lrs, [float(loss) for loss in learn.recorder.losses]
+    suggestions = suggest(lrs, losses, steps)
+    if recipe.lr_rule in suggestions:
+        lr, rule = suggestions[recipe.lr_rule], recipe.lr_rule
+        reason = f'{IN_WORDS[rule]}, over {len(lrs)} steps from {lrs[0]:.0e} to {lrs[-1]:.2g}'
+    else:
+        lr, rule = recipe.lr, 'fallback'
+        reason = f"the recipe's own: the sweep diverged after {len(lrs)} steps, too few for a suggestion"
+    return LRSweep(lr, rule, reason, suggestions, lrs, losses)
+
+
+def suggest(lrs: list[float], losses: list[float], steps: int) -> dict[str, float]:
+    """What each of fastai's four rules suggests for a sweep planned for `steps` steps; a rule that can't is left out."""
+    kept = slice(int(steps * SKIP_START), -SKIP_END)
+    x, y = torch.tensor(lrs[kept]), torch.tensor(losses[kept])
+    finite = y.isfinite().cumprod(0).bool()
+    x, y = x[finite], y[finite]
+    found = {}
+    for name, rule in RULES.items():
+        try:
+            lr, _ = rule(x, y, steps)
+        except (IndexError, ValueError, RuntimeError):  # too short for the rule, each in its own way
+            continue
+        if torch.isfinite(torch.tensor(lr)):
+            found[name] = lr
+    return found
+
+
+def _snapshot(learn: Learner) -> Callable[[], None]:
+    """A function that puts weights, mode, optimiser and random states back to what they are now."""
+    weights, training, opt = deepcopy(learn.model.state_dict()), learn.model.training, learn.opt
+    opt_state = opt and deepcopy(opt.state_dict())
+    loader, states = learn.dls.train, get_random_states()
+    order, epoch = loader.rng.getstate(), getattr(loader, 'epoch', None)
+
+    def restore():
+        learn.model.load_state_dict(weights)
+        learn.model.train(training)
+        learn.opt = opt
+        if opt:
+            opt.load_state_dict(opt_state)
+        loader.rng.setstate(order)
+        loader.epoch = epoch
+        set_random_states(**states)
+
+    return restore

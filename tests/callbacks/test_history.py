@@ -1,0 +1,27 @@
+import pandas as pd
+import pytest
+
+from callbacks.history import History
+
+
+def test_one_row_an_epoch_equal_to_the_recorders(learner, tmp_path):
+    learn = learner()
+    history = History(tmp_path / 'history.csv')
+    learn.fit(2, 0.01, cbs=history)
+    table = pd.read_csv(tmp_path / 'history.csv')
+    pd.testing.assert_frame_equal(table, history.table)
+    assert list(table) == ['epoch', 'train_loss', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr', 'seconds']
+    assert list(table.epoch) == [0, 1]
+    for (_, row), values in zip(table.iterrows(), learn.recorder.values, strict=True):
+        assert row[1:5].tolist() == pytest.approx(list(values))
+    assert (table.seconds > 0).all()
+    assert [f.name for f in tmp_path.glob('history*')] == ['history.csv']
+
+
+def test_accuracy_is_that_of_the_learner(learner, tmp_path):
+    learn = learner()
+    history = History(tmp_path / 'history.csv')
+    learn.fit(1, 0.01, cbs=history)
+    loss, acc = learn.validate()[-2:]
+    assert history.table.valid_loss[0] == pytest.approx(loss)
+    assert history.table.valid_accuracy[0] == pytest.approx(acc)

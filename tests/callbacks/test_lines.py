@@ -1,0 +1,13 @@
+import re
+
+from callbacks.history import History
+from callbacks.lines import EpochLines
+
+
+def test_one_plain_line_an_epoch(learner, tmp_path, capsys):
+    learner().fit(2, 0.01, cbs=[History(tmp_path / 'history.csv'), EpochLines()])
+    lines = capsys.readouterr().out.splitlines()
+    number = r'[\d.e+-]+'
+    names = 'train_loss', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr'
+    pattern = '  '.join(f'{name} {number}' for name in names) + r'  \d+ s'
+    assert [bool(re.fullmatch(f'epoch {i}/2  {pattern}', line)) for i, line in enumerate(lines, 1)] == [True, True]

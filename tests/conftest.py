@@ -1,0 +1,29 @@
+"""Tiny data and learners, made for each test."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny import TINY, tiny_dls, tiny_net, write_images
+
+import train_fastai
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes of 8 training and 4 test images of 16x16."""
+    return write_images(tmp_path / 'images')
+
+
+@pytest.fixture
+def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
+    """Makes Learners of the tiny images as `get_learner` does, but of `tiny_net`, each with a run folder of its own."""
+    runs = []
+    monkeypatch.setattr(train_fastai, 'cifar_resnet18', tiny_net)
+
+    def make(recipe=TINY, **kwargs):
+        runs.append(tmp_path / f'run{len(runs)}')
+        (runs[-1] / 'models').mkdir(parents=True)
+        return train_fastai.get_learner(tiny_dls(folder, recipe, **kwargs), recipe, runs[-1])
+
+    return make

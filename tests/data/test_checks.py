@@ -1,0 +1,207 @@
+import os
+
+import numpy as np
+import pytest
+from fastai.vision.core import PILImage
+from PIL import Image
+
+from data.checks import check_images, open_rgb
+from errors import UserError
+
+
+def save(file, size=(16, 16), color=(10, 20, 30), mode='RGB', **kwargs):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, color).save(file, **kwargs)
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, a training and a test image each, 16 pixels square."""
+    for file in 'train/cat/a', 'train/dog/a', 'test/cat/b', 'test/dog/b':
+        save(tmp_path / f'{file}.png')
+    return tmp_path
+
+
+def refusal(folder, **kwargs):
+    with pytest.raises(UserError) as e:
+        check_images(folder, **kwargs)
+    message = str(e.value)
+    assert '\n' not in message
+    return message.replace(str(folder), 'DATA')
+
+
+def test_listing_is_sorted_and_complete(tmp_path):
+    for name in 'train/b/2', 'train/b/10', 'train/a/z', 'train/a/y', 'test/b/0', 'test/a/0':
+        save(tmp_path / f'{name}.png', size=(24, 18))
+    images = check_images(tmp_path)
+    assert [str(f.relative_to(tmp_path)) for f in images.train] == [
+        'train/a/y.png',
+        'train/a/z.png',
+        'train/b/10.png',
+        'train/b/2.png',
+    ]
+    assert images.test == [tmp_path / 'test/a/0.png', tmp_path / 'test/b/0.png']
+    assert (images.path, images.classes, images.size, images.bad) == (tmp_path, ['a', 'b'], (18, 24), [])
+
+
+def test_hidden_files_and_files_outside_classes_are_ignored(folder):
+    for name in 'train/cat/.DS_Store', '.hidden', 'labels.txt', 'train/README':
+        (folder / name).write_text('no image')
+    (folder / 'train/.cache').mkdir()
+    images = check_images(folder)
+    assert (len(images.train), len(images.test), images.bad) == (2, 2, [])
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_a_missing_split(folder, split):
+    (folder / split).rename(folder / 'other')
+    assert refusal(folder) == f'DATA has no folder {split}/: --data takes one with train/<class>/ and test/<class>/'
+
+
+def test_an_empty_folder(tmp_path):
+    assert refusal(tmp_path).startswith('DATA has no folder train/: ')
+
+
+@pytest.mark.parametrize(('split', 'other'), [('train', 'test'), ('test', 'train')])
+def test_a_class_in_one_split_only(folder, split, other):
+    save(folder / split / 'emu/a.png')
+    assert refusal(folder) == f'DATA/{split}/emu has no counterpart in {other}/: each class needs images in both'
+
+
+def test_a_class_without_images(folder):
+    (folder / 'test/dog/b.png').unlink()
+    assert refusal(folder) == 'DATA/test/dog has no image: add some, or delete the class from both train/ and test/'
+
+
+def test_a_single_class(tmp_path):
+    for split in 'train', 'test':
+        save(tmp_path / split / 'cat/a.png')
+    assert refusal(tmp_path) == 'DATA/train has 1 class folders: a classifier needs two or more'
+
+
+def test_different_sizes(folder):
+    save(folder / 'test/cat/c.png', size=(32, 20))
+    assert refusal(folder) == (
+        'images of DATA differ in size: train/cat/a.png is 16x16, test/cat/c.png is 32x20; resize them all to one size'
+    )
+
+
+@pytest.mark.parametrize('size', [(15, 16), (16, 15)])
+def test_images_too_small(tmp_path, size):
+    for name in 'train/a/0', 'train/b/0', 'test/a/0', 'test/b/0':
+        save(tmp_path / f'{name}.png', size=size)
+    assert refusal(tmp_path) == (
+        f'images of DATA are too small: train/a/0.png is {size[0]}x{size[1]}; the network needs 16x16 or more'
+    )
+
+
+def test_one_bad_file(folder):
+    (folder / 'train/cat/notes.txt').write_text('no image')
+    assert refusal(folder) == (
+        "1 file of DATA can't be read as images: train/cat/notes.txt (not an image); delete them or pass --skip-bad"
+    )
+
+
+@pytest.fixture
+def bad(folder):
+    """`folder` with a bad file of each kind: its path and the reason that is expected, in their order."""
+    cat = folder / 'train/cat'
+    rng = np.random.default_rng(0)
+    for ext in 'jpg', 'png':
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(cat / f'cut.{ext}')
+        data = (cat / f'cut.{ext}').read_bytes()
+        (cat / f'cut.{ext}').write_bytes(data[: len(data) * 3 // 4])
+    (cat / 'empty.png').touch()
+    save(cat / 'float.tif', mode='F', color=0.5)
+    (cat / 'folder.png').mkdir()
+    os.mkfifo(cat / 'pipe.png')
+    (cat / 'text.jpg').write_text('no image')
+    return {
+        cat / 'cut.jpg': 'truncated',
+        cat / 'cut.png': 'truncated',
+        cat / 'empty.png': 'not an image',
+        cat / 'float.tif': '32-bit pixels, whose range is not known',
+        cat / 'folder.png': 'not a regular file',
+        cat / 'pipe.png': 'not a regular file',
+        cat / 'text.jpg': 'not an image',
+    }
+
+
+def test_bad_files_are_counted_and_the_first_ones_named(folder, bad):
+    assert refusal(folder) == (
+        "7 files of DATA can't be read as images: train/cat/cut.jpg (truncated), train/cat/cut.png (truncated), "
+        'train/cat/empty.png (not an image), ...; delete them or pass --skip-bad'
+    )
+
+
+def test_skip_bad_leaves_them_out_and_says_why(folder, bad):
+    images = check_images(folder, skip_bad=True)
+    assert images.bad == list(bad.items())
+    assert images.train == [folder / 'train/cat/a.png', folder / 'train/dog/a.png']
+
+
+def test_skip_bad_never_empties_a_class(folder):
+    (folder / 'test/dog/b.png').write_text('no image')
+    assert refusal(folder, skip_bad=True).startswith('DATA/test/dog has no image: ')
+
+
+def test_a_decompression_bomb_is_a_bad_file(folder, monkeypatch):
+    save(folder / 'train/cat/bomb.png', size=(20, 20))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 300)  # 400 pixels: a warning of Pillow's, not yet an error
+    ((file, reason),) = check_images(folder, skip_bad=True).bad
+    assert file.name == 'bomb.png'
+    assert 'decompression bomb' in reason
+
+
+def test_a_flipped_bit_in_a_png_is_noticed(folder):
+    file = folder / 'train/cat/a.png'
+    data = bytearray(file.read_bytes())
+    data[data.index(b'IDAT') + 12] ^= 1
+    file.write_bytes(data)
+    assert '(1 file)' in refusal(folder).replace('1 file of DATA', '(1 file)')
+
+
+def test_the_bar_stays_out_of_what_is_no_terminal(folder, capsys):
+    check_images(folder)
+    assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize(
+    ('mode', 'color', 'ext', 'rgb'),
+    [
+        ('RGB', (1, 2, 3), 'png', (1, 2, 3)),
+        ('L', 77, 'png', (77, 77, 77)),
+        ('1', 1, 'png', (255, 255, 255)),
+        ('LA', (77, 0), 'png', (77, 77, 77)),
+        ('RGBA', (200, 100, 50, 0), 'png', (200, 100, 50)),
+        ('I;16', 0x1234, 'png', (0x12, 0x12, 0x12)),
+        ('I;16', 0xFFFF, 'tif', (255, 255, 255)),
+        ('I;16B', 0x1234, 'tif', (0x12, 0x12, 0x12)),
+        # each channel is (255 - ink) * (255 - black) / 255: 255 * .8, 155 * .8, 0 * .8
+        ('CMYK', (0, 100, 255, 51), 'tif', (204, 124, 0)),
+    ],
+)
+def test_open_rgb_converts(tmp_path, mode, color, ext, rgb):
+    im = open_rgb(save(tmp_path / f'a.{ext}', mode=mode, color=color, size=(2, 3)))
+    assert type(im) is PILImage
+    assert (im.mode, im.size) == ('RGB', (2, 3))
+    np.testing.assert_array_equal(np.asarray(im), np.broadcast_to(np.array(rgb, np.uint8), (3, 2, 3)))
+
+
+@pytest.mark.filterwarnings('error')
+def test_open_rgb_looks_palettes_up_and_drops_their_transparency(tmp_path):
+    im = Image.new('P', (2, 1))
+    im.putpalette([1, 2, 3, 40, 50, 60])
+    im.putpixel((1, 0), 1)
+    im.save(tmp_path / 'a.png', transparency=bytes([0, 128]))
+    np.testing.assert_array_equal(np.asarray(open_rgb(tmp_path / 'a.png')), [[[1, 2, 3], [40, 50, 60]]])
+
+
+def test_open_rgb_turns_upright(tmp_path):
+    im = Image.new('RGB', (2, 1), (255, 0, 0))
+    im.putpixel((1, 0), (0, 0, 255))  # red, blue from left to right
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side: turned by 90 degrees clockwise when shown
+    im.save(tmp_path / 'a.png', exif=exif)
+    np.testing.assert_array_equal(np.asarray(open_rgb(tmp_path / 'a.png')), [[[255, 0, 0]], [[0, 0, 255]]])

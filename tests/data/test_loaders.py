@@ -1,0 +1,152 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from fastai.data.transforms import parent_label
+from fastai.learner import Learner
+from PIL import Image
+from tiny import tiny_dls, write_images
+
+from callbacks.epoch import EpochToLoader
+from errors import UserError
+
+
+def epoch_of(dls, epoch):
+    """All batches of one training epoch: images and labels."""
+    dls.train.epoch = epoch
+    xs, ys = zip(*dls.train, strict=True)
+    return torch.cat(xs), torch.cat(ys)
+
+
+def test_splits_are_stratified_and_disjoint(folder):
+    dls = tiny_dls(folder)
+    for loader, n in zip(dls.loaders, (6, 2, 4), strict=True):  # of each class
+        assert Counter(map(parent_label, loader.dataset.items)) == {'red': n, 'green': n, 'blue': n}
+    files = [f for loader in dls.loaders for f in loader.dataset.items]
+    assert len(set(files)) == len(files) == 36
+    assert {f.parents[1].name for f in dls[2].dataset.items} == {'test'}
+    assert {f.parents[1].name for f in dls.valid_ds.items} == {'train'}
+
+
+def test_split_follows_the_seed(folder):
+    one, same, other = (set(tiny_dls(folder, seed=s).valid_ds.items) for s in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_fraction_keeps_that_much_of_each_class(folder):
+    dls = tiny_dls(folder, fraction=0.5)
+    assert (len(dls.train_ds), len(dls.valid_ds), len(dls[2].dataset)) == (9, 3, 12)
+
+
+def test_test_set_can_drive_validation(folder):
+    dls = tiny_dls(folder, valid='test')
+    assert list(dls.valid_ds.items) == list(dls[2].dataset.items)
+    assert len(dls.train_ds) == 24
+
+
+@pytest.mark.parametrize(('kwargs', 'message'), [
+    ({'valid': 0.01}, 'valid 0.01 of 24 images leaves a class without any'),
+    ({'fraction': 0.05}, 'fraction 0.05 of 24 images leaves a class without any'),
+    ({'bs': 19}, 'bs 19 is more than the 18 training images'),
+])  # fmt: skip
+def test_too_few_images_is_an_error_of_one_line(folder, kwargs, message):
+    with pytest.raises(UserError, match=message) as e:
+        tiny_dls(folder, **kwargs)
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.slow
+def test_zero_and_two_workers_give_equal_batches(folder):
+    x0, y0 = epoch_of(tiny_dls(folder), 3)
+    x2, y2 = epoch_of(tiny_dls(folder, num_workers=2), 3)
+    assert torch.equal(x0, x2)
+    assert torch.equal(y0, y2)
+
+
+def test_draws_depend_on_seed_epoch_and_image_alone(folder):
+    dls = tiny_dls(folder)
+    x, y = epoch_of(dls, 1)
+    dls.train.show_batch(show=False)  # what came before does not matter
+    epoch_of(dls, 0)
+    x_again, y_again = epoch_of(dls, 1)
+    assert torch.equal(x, x_again)
+    assert torch.equal(y, y_again)
+    assert not torch.equal(x, epoch_of(tiny_dls(folder, seed=1), 1)[0])
+
+
+def test_an_images_draws_do_not_depend_on_its_place_in_the_epoch(folder):
+    def by_image(dls):
+        dls.train.epoch = 0
+        dls.train.before_iter()
+        return [dls.train.do_item(i)[0] for i in range(8)]
+
+    forwards = by_image(tiny_dls(folder))
+    dls = tiny_dls(folder, bs=7)
+    dls.train.epoch = 0
+    dls.train.before_iter()
+    backwards = [dls.train.do_item(i)[0] for i in reversed(range(8))][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+
+
+def test_no_two_epochs_repeat(folder):
+    dls = tiny_dls(folder)
+    orders, images = set(), set()
+    for epoch in range(20):
+        x, y = epoch_of(dls, epoch)
+        orders.add(tuple(y.tolist()))
+        images |= {im.numpy().tobytes() for im in x}
+    assert len(orders) == 20
+    assert len(images) == 20 * 16  # 18 images, of which the last incomplete batch of 2 is dropped
+
+
+def test_a_repeated_image_is_drawn_anew(folder):
+    dls = tiny_dls(folder)
+    dls.train.before_iter()
+    assert not torch.equal(dls.train.do_item(0)[0], dls.train.do_item(0)[0])
+
+
+def test_training_loop_sets_the_epoch(folder):
+    dls, seen = tiny_dls(folder), []
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))
+
+    def loss(pred, y):
+        seen.append((dls.train.epoch, pred.shape[0]))
+        return torch.nn.functional.cross_entropy(pred, y)
+
+    learn = Learner(dls, model, loss_func=loss, cbs=EpochToLoader(), path=folder)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(2)
+    assert [epoch for epoch, _ in seen] == 4 * [0] + 2 * [None] + 4 * [1] + 2 * [None]
+    assert dls.train.epoch is None
+
+
+def test_show_batch_draws_anew_each_time_but_from_the_seed(folder):
+    dls = tiny_dls(folder)
+    first, second = dls.one_batch()[0], dls.one_batch()[0]
+    assert not torch.equal(first, second)
+    assert torch.equal(first, tiny_dls(folder).one_batch()[0])
+
+
+def test_building_and_iterating_leaves_numpys_and_torchs_random_states(folder):
+    np.random.seed(5)
+    torch.manual_seed(5)
+    list(tiny_dls(folder).valid)
+    assert np.random.rand() == np.random.RandomState(5).rand()
+
+
+def test_true_colours_in_show_batch_and_test_dl(folder):
+    dls = tiny_dls(folder)
+    file = dls[2].dataset.items[0]
+    pixels = np.asarray(Image.open(file)) / 255
+    for dl in (dls[2], dls.test_dl([file])):
+        _, _, samples = dl.show_batch(show=False, max_n=1)
+        np.testing.assert_allclose(samples[0][0].permute(1, 2, 0), pixels, atol=1e-6)
+
+
+def test_grey_and_16_bit_and_transparent_images_train_as_rgb(tmp_path):
+    root = write_images(tmp_path / 'modes')
+    for i, mode in enumerate(('L', 'P', 'RGBA', 'I;16')):
+        Image.new(mode, (16, 16)).save(root / f'train/red/{i:02}.png')
+    assert epoch_of(tiny_dls(root), 0)[0].shape == (16, 3, 16, 16)

@@ -1,0 +1,113 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fastai.vision.core import PILImage
+
+from data.transforms import AlbumentationsTransform, get_transforms
+from recipes import PLATEAU, REFERENCE
+
+SIZE = 16, 24  # height, width
+
+
+@pytest.fixture
+def image():
+    return PILImage.create(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+
+
+def transform(recipe):
+    return AlbumentationsTransform(*get_transforms(recipe, SIZE))
+
+
+def hole(x):
+    """The rows and columns that lie wholly in the hole: it is the only place where all channels are exactly 0."""
+    grey = (x == 0).all(0)
+    return grey.any(1).nonzero().flatten(), grey.any(0).nonzero().flatten()
+
+
+def test_validation_only_normalises(image):
+    x = transform(REFERENCE)(image, split_idx=1)
+    pixels = np.asarray(image).transpose(2, 0, 1)
+    # (p / 255 - 0.5) / 0.5, in [-1, 1]
+    np.testing.assert_allclose(x, pixels / 127.5 - 1, atol=1e-6)
+    assert x.dtype == torch.float32
+
+
+def test_test_set_is_treated_as_the_validation_set(image):
+    t = transform(PLATEAU)
+    assert torch.equal(t(image, split_idx=1), t(image, split_idx=2))
+
+
+@pytest.mark.parametrize('recipe', [PLATEAU, REFERENCE])
+def test_decode_gives_the_true_colours_back(recipe, image):
+    t = transform(recipe)
+    decoded = t.decode(t(image, split_idx=1))
+    np.testing.assert_allclose(decoded.permute(1, 2, 0), np.asarray(image) / 255, atol=1e-6)
+
+
+def test_hole_is_one_mid_grey_rectangle_of_half_the_sides(image):
+    t = transform(replace(REFERENCE, flip=0.0))
+    plain = t(image, split_idx=1)
+    for draw in range(20):
+        t.set_draws((draw,))
+        x = t(image, split_idx=0)
+        rows, cols = hole(x)
+        assert (len(rows), len(cols)) == (8, 12)
+        assert (x[:, rows[0] : rows[0] + 8, cols[0] : cols[0] + 12] == 0).all()
+        assert (x != plain).any(0).sum() == 8 * 12  # nothing else has changed
+        decoded = t.decode(x)[:, rows[0], cols[0]]
+        torch.testing.assert_close(torch.Tensor(decoded), torch.full((3,), 0.5))
+
+
+def test_crop_is_a_window_of_the_image_with_mirrored_borders(image):
+    recipe = replace(PLATEAU, flip=0.0, hole=0.0)
+    t = transform(recipe)
+    pixels = np.asarray(image)
+    padded = np.pad(pixels, ((2, 2), (3, 3), (0, 0)), mode='reflect')  # an eighth of 16 and of 24
+    windows = [padded[i : i + 16, j : j + 24] for i in range(5) for j in range(7)]
+    found = set()
+    for draw in range(300):
+        t.set_draws((draw,))
+        decoded = np.rint(t.decode(t(image, split_idx=0)).permute(1, 2, 0).numpy() * 255)
+        (match,) = [k for k, window in enumerate(windows) if (window == decoded).all()]
+        found.add(match)
+    # each of the 35 windows is missed with a chance of (34/35)^300 = 1.7e-4, and these draws are seeded
+    assert len(found) == 35
+
+
+def test_draws_depend_on_the_key_alone(image):
+    a, b = transform(PLATEAU), transform(PLATEAU)
+    b(image, split_idx=0)
+    for t in (a, b):
+        t.set_draws((1, 2, 3))
+    assert torch.equal(a(image, split_idx=0), b(image, split_idx=0))
+    assert not torch.equal(a(image, split_idx=0), b(image, split_idx=1))
+
+
+def test_flip_and_hole_are_uncorrelated(image):
+    t = transform(replace(PLATEAU, pad=0.0))
+    plain, flips, rows, cols = t(image, split_idx=1), [], [], []
+    n = 2000
+    for draw in range(n):
+        t.set_draws((7, draw))
+        x = t(image, split_idx=0)
+        outside = (x != 0).any(0)
+        flips.append(torch.equal(x[:, outside], plain.flip(-1)[:, outside]))
+        r, c = hole(x)
+        rows.append(r[0])
+        cols.append(c[0])
+    correlations = np.corrcoef([flips, rows, cols])[np.triu_indices(3, 1)]
+    # for independent draws each is normal with deviation 1/sqrt(2000); 4 deviations: a false alarm in 5,000 seeds
+    assert np.abs(correlations).max() < 4 / np.sqrt(n)
+    assert abs(np.mean(flips) - 0.5) < 4 * 0.5 / np.sqrt(n)
+    assert set(map(int, rows)) == set(range(16 - 8 + 1))
+    assert set(map(int, cols)) == set(range(24 - 12 + 1))
+
+
+def test_an_argument_that_albumentations_ignores_is_an_error(monkeypatch):
+    import albumentations as A
+
+    monkeypatch.setattr(A, 'HorizontalFlip', lambda p: A.VerticalFlip(p=p, always_apply=True))
+    with pytest.raises(UserWarning, match='always_apply'):
+        get_transforms(PLATEAU, SIZE)

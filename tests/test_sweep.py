@@ -1,0 +1,93 @@
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.schedule import minimum, slide, steep, valley
+from tiny import TINY
+
+from sweep import find_lr, suggest
+
+
+def state(learn):
+    """All that a sweep may not change, as bytes."""
+    tensors = [*learn.model.state_dict().values(), torch.get_rng_state()]
+    if learn.opt:
+        tensors += [s['momentum_buffer'] for s in learn.opt.state_dict()['state'].values()]
+    randoms = random.getstate(), np.random.get_state()[1].tolist(), learn.dls.train.rng.getstate()
+    hypers = learn.opt and str(learn.opt.hypers)
+    return [t.numpy().tobytes() for t in tensors], randoms, hypers, learn.model.training, learn.dls.train.epoch
+
+
+@pytest.mark.parametrize('trained', [False, True])
+def test_leaves_everything_as_it_was(learner, trained):
+    learn = learner(replace(TINY, dropout=0.1))
+    if trained:
+        learn.fit(1, 0.01)
+    before = state(learn)
+    find_lr(learn)
+    assert state(learn) == before
+
+
+class Fail(Callback):
+    def __init__(self, error, step):
+        self.error, self.step = error, step
+
+    def after_batch(self):
+        if self.train_iter == self.step:
+            raise self.error
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, RuntimeError('out of memory')])
+def test_leaves_everything_as_it_was_when_interrupted(learner, error):
+    learn = learner()
+    learn.fit(1, 0.01)
+    before = state(learn)
+    learn.add_cb(Fail(error, 5))
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        find_lr(learn)
+    assert state(learn) == before
+    learn.remove_cb(Fail)
+    assert find_lr(learn).lrs  # and the Learner still works
+    assert state(learn) == before
+
+
+def test_names_the_rule_and_the_reason(learner):
+    learn = learner()
+    sweep = find_lr(learn)
+    assert sweep.rule == TINY.lr_rule
+    assert sweep.lr == sweep.suggestions[TINY.lr_rule]
+    assert len(sweep.lrs) == len(sweep.losses) <= TINY.sweep_steps
+    assert sweep.lrs[0] == pytest.approx(1e-4)
+    assert '\n' not in sweep.reason
+
+
+def test_suggests_what_fastai_suggests(learner):
+    learn = learner()
+    torch.manual_seed(0)
+    fastai = learn.lr_find(1e-4, 10, 30, stop_div=False, show_plot=False, suggest_funcs=(valley, slide, minimum, steep))
+    recorded = [float(loss) for loss in learn.recorder.losses]
+    assert suggest(learn.recorder.lrs, recorded, 30) == pytest.approx(fastai._asdict())
+
+
+def test_falls_back_on_the_recipe_when_the_sweep_diverges_at_once(learner):
+    class Explode(Callback):
+        def after_pred(self):
+            self.learn.pred = self.pred * 10.0 ** (8 * self.train_iter)
+
+    learn = learner(replace(TINY, lr=0.123))
+    learn.add_cb(Explode())
+    before = state(learn)
+    sweep = find_lr(learn)
+    assert (sweep.lr, sweep.rule) == (0.123, 'fallback')
+    assert 'diverged after' in sweep.reason
+    assert state(learn) == before
+
+
+@pytest.mark.parametrize('n', range(12))
+def test_a_short_or_poisoned_curve_suggests_nothing_or_something_finite(n):
+    lrs = np.geomspace(1e-4, 10, 60)[: n + 1].tolist()
+    for losses in ([1.0] * (n + 1), [float('nan')] * (n + 1), [2.0] * n + [float('inf')]):
+        assert all(np.isfinite(lr) for lr in suggest(lrs, losses, 60).values())

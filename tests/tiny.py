@@ -1,0 +1,43 @@
+"""Images, a network and a recipe so small that a training run takes a second."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from fastai.data.core import DataLoaders
+from PIL import Image
+from torch import nn
+
+from data.loaders import get_dls
+from recipes import PLATEAU
+
+TINY = replace(PLATEAU, bs=4, sweep_steps=30)
+
+
+def write_images(root: Path, train: int = 8, test: int = 4, size: tuple[int, int] = (16, 16)) -> Path:
+    """Write <split>/<class>/<i>.png of three classes: noise around red, green and blue; no two images are equal."""
+    rng = np.random.default_rng(0)
+    for split, n in (('train', train), ('test', test)):
+        for channel, name in enumerate(('red', 'green', 'blue')):
+            (root / split / name).mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(0, 100, (*size, 3), dtype=np.uint8)
+                pixels[..., channel] += 120
+                Image.fromarray(pixels).save(root / split / name / f'{i:02}.png')
+    return root
+
+
+def tiny_dls(folder: Path, recipe=TINY, **kwargs) -> DataLoaders:
+    """Loaders of such a folder: batches of 4, a quarter of the training images held out, no workers."""
+    return get_dls(folder, recipe, **{'bs': 4, 'valid': 0.25, 'num_workers': 0, **kwargs})
+
+
+def tiny_net(n_out: int, last_stride: int, dropout: float) -> nn.Module:
+    """What `cifar_resnet18` makes, a few hundred times smaller: four stages named alike, BatchNorm, and `fc`."""
+    model, widths = nn.Sequential(), (3, 4, 8, 8, 8)
+    for i in range(4):
+        conv = nn.Conv2d(widths[i], widths[i + 1], 3, stride=min(i + 1, 2), padding=1)
+        model.add_module(f'layer{i + 1}', nn.Sequential(conv, nn.BatchNorm2d(widths[i + 1]), nn.ReLU(inplace=True)))
+    model.add_module('pool', nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)))
+    model.add_module('fc', nn.Linear(widths[-1], n_out))
+    return model

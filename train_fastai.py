@@ -1,0 +1,235 @@
+"""Train an image classifier with fastai, and see why it is wrong: `python train_fastai.py --help`.
+
+Each step takes what the one before returned, and each works in a notebook too:
+
+    from train_fastai import *
+    dls = get_dls('digits')
+    learn = get_learner(dls)
+    sweep = find_lr(learn)
+    fit(learn, 5, sweep.lr)
+    interp = GradCAMInterpretation.from_learner(learn)
+    interp.plot_top_losses(9)
+"""
+
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from math import inf
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import pandas as pd
+import torch
+from fastai.callback.channelslast import ChannelsLast
+from fastai.callback.fp16 import AMPMode, MixedPrecision
+from fastai.callback.progress import ProgressCallback
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
+from fastai.metrics import accuracy
+from fastai.optimizer import OptimWrapper
+from fastai.torch_core import set_seed
+from fastcore.basics import noop
+from fastcore.imports import in_notebook
+from fastcore.script import call_parse
+
+from callbacks.epoch import EpochToLoader
+from callbacks.eta import ETA
+from callbacks.history import History
+from callbacks.lines import EpochLines
+from callbacks.nan import StopOnNaN
+from callbacks.plateau import plateau_cbs
+from data.loaders import get_dls
+from errors import UserError
+from interpret import plots
+from interpret.interpretation import GradCAMInterpretation
+from models import cifar_resnet18
+from recipes import DIGITS, PLATEAU, RECIPES, REFERENCE, Recipe
+from run_folder import fingerprint, new_run, surroundings, write_json
+from sweep import LRSweep, find_lr
+
+__all__ = [
+    'PLATEAU',
+    'REFERENCE',
+    'GradCAMInterpretation',
+    'LRSweep',
+    'Recipe',
+    'cifar_resnet18',
+    'find_lr',
+    'fit',
+    'get_dls',
+    'get_learner',
+    'review',
+]
+
+# What the course project reports: ResNet-18 on the original CIFAR-10, the best of 50 epochs by the test set itself.
+COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'max_test_accuracy': 0.9033}
+
+
+def get_learner(dls: DataLoaders, recipe: Recipe = PLATEAU, path: str | Path = '.') -> Learner:
+    """A Learner for `dls` by `recipe`, which it keeps as `learn.recipe`; `path` is its run folder.
+
+    Mixed precision on a GPU (bf16 where it has it), channels_last everywhere.
+    """
+    learn = Learner(
+        dls,
+        cifar_resnet18(len(dls.vocab), recipe.last_stride, recipe.dropout),
+        loss_func=CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing),
+        # fastai's own SGD knows no Nesterov momentum; torch's `weight_decay` is the true L2
+        opt_func=partial(OptimWrapper, opt=torch.optim.SGD, momentum=recipe.mom, nesterov=recipe.nesterov),
+        wd=recipe.wd,
+        metrics=accuracy,
+        cbs=[EpochToLoader(), ChannelsLast()],
+        path=path,
+    )
+    learn.recipe = recipe
+    learn.recorder.train_metrics = True
+    if dls.device.type == 'cuda':
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        learn.add_cb(MixedPrecision(AMPMode.BF16 if bf16 else AMPMode.FP16))
+    if not _shows_bars():
+        learn.remove_cb(ProgressCallback).logger = noop  # EpochLines prints instead
+    return learn
+
+
+def fit(learn: Learner, epochs: int | None = None, lr: float | None = None) -> pd.DataFrame:
+    """Train by the Learner's recipe, keep the best weights, and return the history, one row an epoch.
+
+    The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus. Writes `history.csv` and
+    `models/best.pth` in `learn.path`. Raises UserError where no epoch improved on nothing, as after a loss of NaN.
+    """
+    recipe = learn.recipe
+    history = History(learn.path / 'history.csv')
+    cbs = [*plateau_cbs(patience=recipe.patience, factor=recipe.factor), StopOnNaN(), history, ETA()]
+    learn.fit(epochs or recipe.epochs, lr or recipe.lr, cbs=cbs if _shows_bars() else [*cbs, EpochLines()])
+    return history.table
+
+
+def review(learn: Learner, out: str | Path) -> GradCAMInterpretation:
+    """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, go to `out`."""
+    out = Path(out)
+    interp = GradCAMInterpretation.from_learner(learn)
+    interp.mistakes(k=None).to_csv(out / 'mistakes.csv', index=False)
+    plots.save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
+    plots.save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
+    return interp
+
+
+def train(
+    data: str, recipe: Recipe, epochs: int, bs: int, lr: float | str, valid: float | str, fraction: float, seed: int,
+    workers: int | None, out: str, name: str | None, skip_bad: bool,
+) -> None:  # fmt: skip
+    """The whole line, from images to a run folder."""
+    start = perf_counter()
+    set_seed(seed)
+    dls = get_dls(data, recipe, bs, valid, fraction, seed, workers, skip_bad)
+    print(
+        f'{data}: {len(dls.train_ds):,} training, {len(dls.valid_ds):,} validation, {len(dls[2].dataset):,} test images'
+    )
+    run = new_run(out, name)
+    options = {'data': data, 'epochs': epochs, 'bs': bs, 'lr': lr, 'valid': valid, 'fraction': fraction, 'seed': seed}
+    files = sorted({*dls.train_ds.items, *dls.valid_ds.items, *dls[2].dataset.items})
+    write_json(
+        run / 'config.json',
+        {
+            **options,
+            'workers': workers,
+            'recipe': asdict(recipe),
+            **surroundings(),
+            'images': fingerprint(dls.path, files),
+        },
+    )
+    learn = get_learner(dls, recipe, run)
+    for cls in dls.vocab:
+        plots.save_figure(plots.plot_augmented(dls, cls), run / f'plots/augmented/{cls}.png')
+
+    if lr == 'auto':
+        sweep = find_lr(learn)
+        lr = sweep.lr
+        print(f'lr {lr:.3g}: {sweep.rule}, {sweep.reason}')
+        plots.save_figure(plots.plot_sweep(sweep), run / 'plots/lr_find.png')
+
+    history = fit(learn, epochs, lr)
+    plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
+    plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
+
+    interp = review(learn, run)
+    best = history.loc[history.valid_loss.idxmin()]
+    summary = {
+        'parameters': sum(p.numel() for p in learn.model.parameters()),
+        'lr': lr,
+        'best_epoch': int(best.epoch),
+        'best_valid_accuracy': best.valid_accuracy,
+        'max_train_accuracy': history.train_accuracy.max(),
+        'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
+        'test_loss': interp.losses.mean().item(),
+        'test_selected_on': valid == 'test',
+        'seconds': round(perf_counter() - start, 1),
+        'course_project': COURSE_PROJECT,
+    }
+    write_json(run / 'summary.json', summary)
+    _print_summary(summary, run)
+
+
+def _print_summary(summary: dict, run: Path) -> None:
+    """The run's numbers beside the course project's."""
+    table = pd.DataFrame(
+        {
+            'this run': [summary['max_train_accuracy'], summary['test_accuracy']],
+            'course project': COURSE_PROJECT.values(),
+        },
+        index=['max train accuracy', 'test accuracy'],
+    )
+    print(table.map('{:.2%}'.format).to_string())
+    if summary['test_selected_on']:
+        print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
+    print(f'weights, tables and pictures: {run}')
+
+
+def _shows_bars() -> bool:
+    """Whether the output can draw a progress bar."""
+    return in_notebook() or sys.stdout.isatty()
+
+
+@call_parse
+def main(
+    data: str = 'cifar10',  # cifar10, digits, or a folder (or .tgz) with train/<class>/ and test/<class>/
+    recipe: Annotated[str, {'choices': list(RECIPES)}] = 'plateau',  # how to train, see recipes.py
+    epochs: int | None = None,  # passes over the training images: 50, for digits 9
+    bs: int | None = None,  # images a batch: 128, for digits 64
+    lr: float | str = 'auto',  # learning rate; auto: what the sweep suggests
+    valid: float | str = 0.1,  # fraction of the training images that drives the callbacks; test: the test set does
+    fraction: float = 1.0,  # part of the training images to use, for a quick look
+    seed: int = 42,  # of everything that is random
+    workers: int | None = None,  # processes that load images: none on a CPU, up to 8 for a GPU
+    out: str = 'runs',  # folder of all runs
+    name: str | None = None,  # the run's own folder in it; a time stamp if not given
+    skip_bad: bool = False,  # leave out files that can't be read as images
+):
+    """Train an image classifier with fastai, and see why it is wrong."""
+    chosen = replace(RECIPES[recipe], **(DIGITS if data == 'digits' else {}))
+    epochs, bs = (chosen.epochs if epochs is None else epochs), (chosen.bs if bs is None else bs)
+    try:
+        _check(epochs >= 1, f'--epochs {epochs}: at least 1')
+        _check(bs >= 2, f'--bs {bs}: at least 2, since BatchNorm needs more than one image')
+        _check(lr == 'auto' or (not isinstance(lr, str) and 0 < lr < inf), f'--lr {lr}: a number above 0, or auto')
+        _check(
+            valid == 'test' or (not isinstance(valid, str) and 0 < valid < 1),
+            f'--valid {valid}: between 0 and 1, or test',
+        )
+        _check(0 < fraction <= 1, f'--fraction {fraction}: above 0, at most 1')
+        _check(0 <= seed < 2**32, f'--seed {seed}: from 0 to 2**32 - 1')
+        _check(workers is None or workers >= 0, f'--workers {workers}: 0 or more')
+        train(data, chosen, epochs, bs, lr, valid, fraction, seed, workers, out, name, skip_bad)
+    except UserError as e:
+        print(f'train_fastai.py: {e}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('\ninterrupted', file=sys.stderr)
+        sys.exit(130)
+
+
+def _check(fine: bool, message: str) -> None:
+    if not fine:
+        raise UserError(message)
