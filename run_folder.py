@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from atomic import replacing
 from errors import UserError
 
 LIBRARIES = 'fastai', 'fastcore', 'torch', 'torchvision', 'albumentations', 'numpy', 'pandas', 'pillow'
@@ -31,9 +31,8 @@ def new_run(out: str | Path, name: str | None = None) -> Path:
 
 def write_json(path: Path, content: dict) -> None:
     """Write `content` to `path`: the whole of it, or nothing."""
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
 def surroundings() -> dict:

@@ -58,7 +58,7 @@ def find_lr(learn: Learner) -> LRSweep:
 
 
 def suggest(lrs: list[float], losses: list[float], steps: int) -> dict[str, float]:
-    """What each of fastai's four rules suggests for a sweep planned for `steps` steps; a rule that can't is left out."""
+    """What each of fastai's four rules suggests for a sweep planned for `steps` steps, without those that can't."""
     kept = slice(int(steps * SKIP_START), -SKIP_END)
     x, y = torch.tensor(lrs[kept]), torch.tensor(losses[kept])
     finite = y.isfinite().cumprod(0).bool()

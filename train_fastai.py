@@ -12,12 +12,15 @@ Each step takes what the one before returned, and each works in a notebook too:
 """
 
 import sys
+import warnings
 from dataclasses import asdict, replace
 from functools import partial
 from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
+
+warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from inside fastai, nothing for its user to do
 
 import pandas as pd
 import torch
@@ -34,6 +37,7 @@ from fastcore.basics import noop
 from fastcore.imports import in_notebook
 from fastcore.script import call_parse
 
+from atomic import replacing
 from callbacks.epoch import EpochToLoader
 from callbacks.eta import ETA
 from callbacks.history import History
@@ -110,7 +114,8 @@ def review(learn: Learner, out: str | Path) -> GradCAMInterpretation:
     """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, go to `out`."""
     out = Path(out)
     interp = GradCAMInterpretation.from_learner(learn)
-    interp.mistakes(k=None).to_csv(out / 'mistakes.csv', index=False)
+    with replacing(out / 'mistakes.csv') as part:
+        interp.mistakes(k=None).to_csv(part, index=False)
     plots.save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     plots.save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
     return interp
@@ -177,7 +182,7 @@ def _print_summary(summary: dict, run: Path) -> None:
     table = pd.DataFrame(
         {
             'this run': [summary['max_train_accuracy'], summary['test_accuracy']],
-            'course project': COURSE_PROJECT.values(),
+            'course project (CIFAR-10)': COURSE_PROJECT.values(),
         },
         index=['max train accuracy', 'test accuracy'],
     )
@@ -190,6 +195,11 @@ def _print_summary(summary: dict, run: Path) -> None:
 def _shows_bars() -> bool:
     """Whether the output can draw a progress bar."""
     return in_notebook() or sys.stdout.isatty()
+
+
+def _check(fine: bool, message: str) -> None:
+    if not fine:
+        raise UserError(message)
 
 
 @call_parse
@@ -228,8 +238,3 @@ def main(
     except KeyboardInterrupt:
         print('\ninterrupted', file=sys.stderr)
         sys.exit(130)
-
-
-def _check(fine: bool, message: str) -> None:
-    if not fine:
-        raise UserError(message)

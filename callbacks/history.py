@@ -1,12 +1,13 @@
 """The table of a training run."""
 
-import os
 from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
 from fastai.callback.core import Callback
 from fastai.learner import Recorder
+
+from atomic import replacing
 
 
 class History(Callback):
@@ -35,6 +36,5 @@ class History(Callback):
         row = dict(zip(self.recorder.metric_names, self.recorder.log, strict=True))
         row.pop('time')
         self.rows.append({**row, 'lr': self.opt.hypers[-1]['lr'], 'seconds': round(perf_counter() - self.start, 2)})
-        part = self.path.with_suffix('.part')
-        self.table.to_csv(part, index=False)
-        os.replace(part, self.path)
+        with replacing(self.path) as part:
+            self.table.to_csv(part, index=False)

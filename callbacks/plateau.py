@@ -1,6 +1,5 @@
 """Keep the best weights and cut the learning rate when they stop getting better: one pair, one idea of 'better'."""
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +7,9 @@ from fastai.callback import tracker
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import SaveModelCallback, TrackerCallback
+from fastai.learner import save_model
 
+from atomic import replacing
 from errors import UserError
 
 
@@ -21,9 +22,9 @@ class SaveModel(SaveModelCallback):
         self.last_saved_path = None
 
     def _save(self, name):
-        written = self.learn.save(f'{name}.part', with_opt=self.with_opt)
-        self.last_saved_path = written.with_name(f'{name}.pth')
-        os.replace(written, self.last_saved_path)
+        self.last_saved_path = self.path / self.model_dir / f'{name}.pth'
+        with replacing(self.last_saved_path) as part:
+            save_model(part, self.model, self.opt, with_opt=self.with_opt)
 
     def after_epoch(self):
         """Save where the monitor improved."""
@@ -61,9 +62,8 @@ class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
         new = [max(lr / self.factor, self.min_lr) for lr in old]
         if new != old:
             self.opt.set_hyper('lr', new)
-            print(
-                f'epoch {self.epoch}: {self.monitor} has not improved for {self.patience} epochs, lr cut to {new[-1]:.3g}'
-            )
+            told = f'{self.monitor} has not improved for {self.patience} epochs'
+            print(f'epoch {self.epoch}: {told}, lr cut to {new[-1]:.3g}')
 
 
 def plateau_cbs(

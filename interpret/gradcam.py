@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-RESNET_STAGES = ['layer1', 'layer2', 'layer3', 'layer4']
+RESNET_STAGES = 'layer1', 'layer2', 'layer3', 'layer4'
 
 
 def grad_cam(
@@ -53,7 +53,7 @@ def default_layers(model: nn.Module, x: Tensor) -> list[str]:
     """
     model = _original(model)
     if all(hasattr(model, stage) for stage in RESNET_STAGES):
-        return RESNET_STAGES.copy()
+        return list(RESNET_STAGES)
     runs, sizes = Counter(), {}
 
     def note(name, module, args, out):

@@ -1,6 +1,7 @@
 """The pictures of a training run: each function takes data and returns a matplotlib `Figure`."""
 
 import os
+import random
 import textwrap
 from itertools import cycle, islice
 from pathlib import Path
@@ -129,15 +130,16 @@ def plot_sweep(sweep) -> Figure:
         if rule != sweep.rule:
             ax.plot(lr, np.interp(lr, lrs, losses), marker, color='#B0B0B0', markersize=7, label=f'{rule}: {lr:.2e}')
 
-    # Above the highest loss on the way down the curve only diverges: half that height again shows it without squashing.
-    low = np.nanargmin(losses)
-    descent = np.nanmax(losses[: low + 1]) - losses[low]
-    descent = max(descent, 0.1 * abs(losses[low]))
-    ax.set_ylim(losses[low] - 0.1 * descent, losses[low] + 1.5 * descent)
+    # Above the highest loss on the way down the curve only diverges: half that descent again shows it, unsquashed.
+    finite = losses[np.isfinite(losses)]
+    if len(finite):
+        low = finite.argmin()
+        descent = max(finite[: low + 1].max() - finite[low], 0.1 * abs(finite[low]))
+        ax.set_ylim(finite[low] - 0.1 * descent, finite[low] + 1.5 * descent)
     ax.set(xscale='log', xlabel='learning rate', ylabel='loss (smoothed)')
     ax.set_title(textwrap.fill(sweep.reason, 100), loc='left', color=OTHER)
     fig.suptitle(f'Learning-rate sweep: {sweep.lr:.2e}')
-    ax.legend(loc='best')
+    ax.legend(loc='upper left')
     return fig
 
 
@@ -173,7 +175,10 @@ def plot_augmented(dls: DataLoaders, cls: str, n: int = 16) -> Figure:
     Each is another image of the class; when there are fewer than `n` they come again, drawn anew.
     """
     dl, label = dls.train, list(dls.vocab).index(cls)
-    members = list(islice((i for i, y in enumerate(dl.dataset.tls[-1]) if y == label), n))
+    labels = dl.dataset.tls[-1]
+    # files are often sorted by class, and reading a label costs 0.2 ms: a random order finds `n` soon
+    order = random.Random(0).sample(range(len(labels)), len(labels))
+    members = list(islice((i for i in order if labels[i] == label), n))
     batch = batch_at(dl, list(islice(cycle(members), n)))
     samples = dl._pre_show_batch(batch, max_n=n)[2]
     rows = int(np.sqrt(n))

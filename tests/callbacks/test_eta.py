@@ -14,7 +14,7 @@ def said(learn, monkeypatch, capsys, seconds_a_batch, epochs):
 
 
 def test_extrapolates_the_first_batches(learner, monkeypatch, capsys):
-    # 4 training batches, and 2 validation batches at a third, make 4 2/3 batch times an epoch; the test set has 3: 1 more
+    # 4 training batches, and 2 validation batches at a third, make 4 2/3 an epoch; the test set's 3 make 1 more
     out = said(learner(), monkeypatch, capsys, 30.0, epochs=2)
     assert re.fullmatch(r'about 5 min for 2 epochs of 4 batches on this CPU\n', out)  # 2 * 140 s + 30 s = 310 s
 

@@ -388,7 +388,7 @@ def test_memory_is_flat(small, x):
     assert counts[1][1] - counts[0][1] < 200  # not one object a call
 
 
-# --- errors
+# --- what can't be explained
 
 
 class Odd(nn.Module):
@@ -426,6 +426,10 @@ def test_layers_without_a_map(x, layers, match, frozen):
         grad_cam(Odd().requires_grad_(not frozen), x, layers=layers)
 
 
+def test_default_layers_have_a_map(x):
+    assert default_layers(Odd(), x) == ['conv']  # `twice` is the last of its resolution, but runs twice
+
+
 def test_frozen_and_no_layer_matters(x):
     with pytest.raises(ValueError, match=r"do not depend on: \['aside'\]"):
         grad_cam(Odd().requires_grad_(False), x, layers=['aside'])
@@ -448,6 +452,7 @@ def test_no_layer_has_a_map(x):
         (5, 'from 0 to 4, not from 5 to 5'),
         (-1, 'from 0 to 4, not from -1 to -1'),
         (torch.tensor([0, 1, 2, 7]), 'from 0 to 4, not from 0 to 7'),
+        (TensorCategory(torch.tensor([0, 1, 2, 7])), 'from 0 to 4, not from 0 to 7'),
         (1.0, r'class indices, not torch.float32'),
         (torch.ones(4, 5, dtype=torch.bool), r'class indices, not torch.bool'),
         (torch.zeros(3, dtype=torch.long), r'not \(3,\) for 4 images'),
