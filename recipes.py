@@ -31,7 +31,7 @@ class Recipe:
     patience: int  # epochs without a lower validation loss before the learning rate is cut
     factor: float  # what it is divided by
     # sweep
-    lr_rule: str = 'valley'
+    lr_rule: str
     sweep_steps: int = 60  # over 1e-4 to 10, the resolution of fastai's 100 over 1e-7 to 10
 
 
@@ -42,6 +42,7 @@ REFERENCE = Recipe(
     last_stride=1, dropout=0.1, label_smoothing=0.0,
     lr=0.01, mom=0.9, nesterov=False, wd=1e-4,
     epochs=50, bs=128, patience=10, factor=10.0,
+    lr_rule='valley',  # fastai's default, as the course project took its own finder's
 )  # fmt: skip
 
 # The same parts, at their best known values for CIFAR-10.
@@ -58,6 +59,7 @@ PLATEAU = Recipe(
     nesterov=True, wd=5e-4,  # Zagoruyko & Komodakis 2016, arXiv 1605.07146, 3
     epochs=50, bs=128,
     patience=4, factor=5.0,  # 1605.07146 divides by 5, three times; waiting 4 leaves room for three cuts in 50 epochs
+    lr_rule='valley',
 )  # fmt: skip
 
 RECIPES = {'plateau': PLATEAU, 'reference': REFERENCE}

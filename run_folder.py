@@ -25,7 +25,7 @@ def new_run(out: str | Path, name: str | None = None) -> Path:
     except FileExistsError as e:
         raise UserError(f'{run} exists: choose another --name, or delete it') from e
     except OSError as e:
-        raise UserError(f'{run} can not be made ({e.strerror}): choose another --out') from e
+        raise UserError(f"{run} can't be made ({e.strerror}): choose another --out") from e
     return run
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from fastai.data.core import TfmdDL
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
-from fastai.torch_core import one_param, to_device
+from fastai.torch_core import one_param, to_device, to_np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -138,7 +138,7 @@ class GradCAMInterpretation(ClassificationInterpretation):
         x, _, targs, decoded, _ = self[idxs]
         images = self.dl._pre_show_batch((x, targs), max_n=len(idxs))[2].itemgot(0)
         maps = grad_cam(self.learn.model, to_device(x, one_param(self.learn.model).device), decoded, layers)
-        maps = {name: cams.cpu() for name, cams in maps.items()}
+        maps = {name: to_np(cams) for name, cams in maps.items()}
         rows, step = len(idxs), 1 + alone
         cols = 1 + step * len(maps)
         # in inches: cells of 1.5 with 0.3 of text above each row, 0.5 of heads above all

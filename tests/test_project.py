@@ -1,0 +1,40 @@
+"""What stands beside the code: environment, Makefile, README."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_conda_environment_takes_the_same_requirements():
+    env = yaml.safe_load((ROOT / 'environment.yml').read_text())
+    assert env['channels'] == ['conda-forge']
+    (pip,) = (o for o in env['dependencies'] if isinstance(o, dict))
+    assert pip == {'pip': ['-r requirements.txt']}
+
+
+def test_requirements_name_what_the_code_imports():
+    named = set(re.findall(r'^([\w-]+)', (ROOT / 'requirements.txt').read_text(), flags=re.M))
+    provided_by = {'sklearn': 'scikit-learn', 'PIL': 'pillow', 'cv2': 'albumentations', 'numpy': 'torch'}
+    local = {path.stem for path in ROOT.glob('*') if path.suffix == '.py' or (path / '__init__.py').exists()}
+    code = [*ROOT.glob('*.py'), *ROOT.glob('data/*.py'), *ROOT.glob('callbacks/*.py'), *ROOT.glob('interpret/*.py')]
+    imports = {m for f in code for m in re.findall(r'^(?:from|import) (\w+)', f.read_text(), flags=re.M)}
+    stdlib = set(__import__('sys').stdlib_module_names)
+    needed = {provided_by.get(m, m) for m in imports - stdlib - local}
+    # what fastai itself depends on and re-exports
+    assert needed - {'fastcore', 'fastprogress', 'pillow'} <= named
+
+
+def test_readme_commands_exist():
+    readme = (ROOT / 'README.md').read_text()
+    targets = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in re.findall(r'`?make (\w+)', readme):
+        assert re.search(rf'^{target}\t', targets, flags=re.M), f'README: make {target}'
+    options = (ROOT / 'train_fastai.py').read_text()
+    for option in re.findall(r'--([a-z][a-z-]+)', readme):
+        assert re.search(rf'^    {option.replace("-", "_")}: ', options, flags=re.M), f'README: --{option}'
+    for file in re.findall(r'\]\(([\w/.-]+)\)', readme):
+        assert (ROOT / file).exists(), f'README: {file}'

@@ -1,0 +1,206 @@
+"""The command line, as a user has it, and the same line in a REPL."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import write_images
+
+from train_fastai import GradCAMInterpretation, find_lr, fit, main
+
+ROOT = Path(__file__).parents[1]
+PICTURES = 'lr_find accuracy accuracy_loss confusion_matrix gradcam_mistakes augmented/red augmented/green augmented/blue'
+
+
+def run(*args, cwd=ROOT, home=None, **env):
+    command = [sys.executable, ROOT / 'train_fastai.py', *map(str, args)]
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', **({'FASTAI_HOME': str(home)} if home else {}), **env}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """A whole run on the tiny images, with every step: its folder and what it printed."""
+    tmp = tmp_path_factory.mktemp('whole run')
+    data = write_images(tmp / 'my images')
+    done = run('--data', data, '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2, '--bs', 6, cwd=tmp)
+    assert done.returncode == 0, done.stderr
+    return tmp / 'my runs/first', done
+
+
+def test_run_folder_is_complete(finished):
+    folder, _ = finished
+    files = {f.relative_to(folder).as_posix() for f in folder.rglob('*') if f.is_file()}
+    tables = {'config.json', 'history.csv', 'summary.json', 'mistakes.csv', 'models/best.pth'}
+    assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
+
+
+def test_pictures_are_pictures(finished):
+    for file in (finished[0] / 'plots').rglob('*.png'):
+        with Image.open(file) as im:
+            im.load()
+            assert min(im.size) > 150
+            assert np.asarray(im.convert('L')).std() > 5, f'{file} is blank'
+
+
+def test_output_is_plain_lines(finished):
+    out = finished[1].stdout
+    assert not re.search(r'[\r\x1b█]|\|-', out)
+    assert out.startswith(f'{finished[0].parents[1] / "my images"}: 21 training, 3 validation, 12 test images\n')
+    assert len(re.findall(r'^epoch [12]/2  train_loss .* valid_accuracy .* s$', out, flags=re.M)) == 2
+    assert re.search(r'^lr \S+: \w+, ', out, flags=re.M)
+    assert re.search(r'max train accuracy +\d+\.\d\d% +91\.76%', out)
+    assert re.search(r'test accuracy +\d+\.\d\d% +90\.33%', out)
+    assert 'selected on' not in out
+    assert finished[1].stderr == ''
+
+
+def test_summary_agrees_with_the_other_files(finished):
+    folder, _ = finished
+    summary, config = (json.loads((folder / name).read_text()) for name in ('summary.json', 'config.json'))
+    rows = list(csv.DictReader((folder / 'history.csv').open()))
+    best = min(rows, key=lambda row: float(row['valid_loss']))
+    assert summary['best_epoch'] == int(best['epoch'])
+    assert summary['best_valid_accuracy'] == pytest.approx(float(best['valid_accuracy']))
+    assert summary['max_train_accuracy'] == pytest.approx(max(float(row['train_accuracy']) for row in rows))
+    assert summary['parameters'] == 11_173_962 - 7 * 513  # 3 classes instead of 10
+    assert summary['course_project'] == {'max_train_accuracy': 0.9176, 'max_test_accuracy': 0.9033}
+    mistakes = list(csv.DictReader((folder / 'mistakes.csv').open()))
+    assert summary['test_accuracy'] == pytest.approx(1 - len(mistakes) / 12)
+    assert all(row['actual'] != row['predicted'] and row['file'].startswith('test/') for row in mistakes)
+    assert (config['epochs'], config['bs'], config['seed'], config['recipe']['mom']) == (2, 6, 42, 0.9)
+
+
+def test_kept_weights_give_the_test_accuracy(finished):
+    from data.transforms import get_transforms
+    from models import cifar_resnet18
+    from recipes import PLATEAU
+
+    folder, _ = finished
+    model = cifar_resnet18(3)
+    model.load_state_dict(torch.load(folder / 'models/best.pth', weights_only=True))
+    _, valid = get_transforms(PLATEAU, (16, 16))
+    classes, right = ['blue', 'green', 'red'], 0
+    with torch.no_grad():
+        for file in sorted((folder.parents[1] / 'my images/test').rglob('*.png')):
+            x = valid(image=np.asarray(Image.open(file)))['image'][None]
+            right += classes[model.eval()(x).argmax().item()] == file.parent.name
+    summary = json.loads((folder / 'summary.json').read_text())
+    assert summary['test_accuracy'] == pytest.approx(right / 12)
+
+
+def test_existing_name_is_refused(finished):
+    folder, _ = finished
+    before = {f: f.stat().st_mtime_ns for f in folder.rglob('*')}
+    done = run('--data', folder.parents[1] / 'my images', '--out', folder.parent, '--name', 'first', '--bs', 6)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert 'exists: choose another --name' in done.stderr
+    assert {f: f.stat().st_mtime_ns for f in folder.rglob('*')} == before
+
+
+@pytest.mark.slow
+def test_test_set_may_drive_but_it_says_so(tmp_path):
+    data = write_images(tmp_path / 'images')
+    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--lr', 0.01, '--valid', 'test',
+               '--recipe', 'reference')  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'This test accuracy was selected on' in done.stdout
+    assert json.loads((tmp_path / 'r/summary.json').read_text())['test_selected_on'] is True
+    assert not (tmp_path / 'r/plots/lr_find.png').exists()
+
+
+@pytest.mark.parametrize(('option', 'message'), [
+    ({'epochs': 0}, '--epochs 0: at least 1'),
+    ({'bs': 1}, '--bs 1: at least 2'),
+    ({'lr': -1.0}, '--lr -1.0: a number above 0, or auto'),
+    ({'lr': 'fast'}, '--lr fast: a number above 0, or auto'),
+    ({'lr': float('nan')}, '--lr nan: a number above 0, or auto'),
+    ({'valid': 1.0}, '--valid 1.0: between 0 and 1, or test'),
+    ({'valid': 'some'}, '--valid some: between 0 and 1, or test'),
+    ({'fraction': 0.0}, '--fraction 0.0: above 0, at most 1'),
+    ({'seed': -1}, '--seed -1: from 0 to'),
+    ({'workers': -1}, '--workers -1: 0 or more'),
+    ({'data': 'no/such/place'}, "no/such/place doesn't exist"),
+])  # fmt: skip
+def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as e:
+        main(out=str(tmp_path / 'runs'), **option)
+    assert e.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f'train_fastai.py: {message}')
+    assert said.count('\n') == 1
+    assert not (tmp_path / 'runs').exists()
+
+
+def test_a_learning_rate_that_explodes_ends_in_one_line(tmp_path):
+    data = write_images(tmp_path / 'images')
+    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--lr', 1e30)
+    assert done.returncode == 2
+    assert re.search(r'the loss is (nan|inf) at epoch 0, batch \d, lr 1e\+30: training stops', done.stdout)
+    assert re.fullmatch(r'train_fastai\.py: valid_loss never got better than inf: .* Try an lr below 1e\+30\n', done.stderr)
+    assert not (tmp_path / 'r/models/best.pth').exists()
+
+
+def test_without_cifar10_and_network_both_ways_out_are_named(tmp_path):
+    # a proxy that refuses at once stands for a machine without a network
+    done = run('--out', tmp_path / 'runs', home=tmp_path, https_proxy='http://127.0.0.1:9', cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert '--data PATH' in done.stderr
+    assert '--data digits' in done.stderr
+    assert not (tmp_path / 'runs').exists()
+
+
+def test_help_names_every_option():
+    done = run('--help', COLUMNS='120')
+    options = 'data recipe epochs bs lr valid fraction seed workers out name skip-bad'
+    assert re.findall(r'^  --([\w-]+)', done.stdout, flags=re.M) == options.split()
+
+
+def test_repl_line(learner, monkeypatch):
+    learn = learner()
+    sweep = find_lr(learn)
+    history = fit(learn, 2, sweep.lr)
+    assert list(history.epoch) == [0, 1]
+    interp = GradCAMInterpretation.from_learner(learn)
+    assert interp.confusion_matrix().sum() == 12
+    assert sum(n for _, _, n in interp.most_confused()) == (interp.decoded != interp.targs).sum()
+    assert len(interp.plot_top_losses(3).axes) == 3 * (1 + 4)
+    interp.plot_confusion_matrix()
+    learn.show_results()
+    learn.dls.show_batch()
+    plt.close('all')
+
+
+def test_predict_and_test_dl(learner):
+    learn = learner()
+    files = learn.dls[2].dataset.items[:5]
+    label, index, probabilities = learn.predict(files[0])
+    assert label == learn.dls.vocab[index]
+    assert probabilities.sum() == pytest.approx(1)
+    preds, _ = learn.get_preds(dl=learn.dls.test_dl(files))
+    torch.testing.assert_close(preds[0].as_subclass(torch.Tensor), probabilities.as_subclass(torch.Tensor))
+
+
+def test_import_star_gives_the_line_and_runs_nothing():
+    names = {}
+    exec('from train_fastai import *', names)
+    assert {'get_dls', 'get_learner', 'find_lr', 'fit', 'review', 'GradCAMInterpretation'} <= set(names)
+
+
+def test_learner_can_be_exported_and_loaded(learner):
+    from fastai.learner import load_learner
+
+    learn = learner()
+    file = learn.dls[2].dataset.items[0]
+    expected = learn.predict(file)[2]
+    learn.export()
+    torch.testing.assert_close(load_learner(learn.path / 'export.pkl').predict(file)[2], expected)
