@@ -8,6 +8,7 @@ from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import parent_label
 from fastai.torch_core import default_device
+from fastai.vision.core import PILImage
 from fastcore.basics import defaults
 from sklearn.model_selection import train_test_split
 
@@ -84,7 +85,7 @@ def get_dls(
         num_workers = min(defaults.cpus, 8) if on_gpu else 0
     n, m = len(train), len(train) + len(held)
     block = DataBlock(
-        blocks=(TransformBlock(type_tfms=open_rgb), CategoryBlock(vocab=images.classes)),
+        blocks=(TransformBlock(type_tfms=_image), CategoryBlock(vocab=images.classes)),
         get_y=parent_label,
         splitter=lambda items: [range(n), range(n, m), range(m, len(items))],
         item_tfms=AlbumentationsTransform(*get_transforms(recipe, images.size)),
@@ -93,6 +94,11 @@ def get_dls(
     return block.dataloaders(
         train + held + test, path=images.path, bs=bs, seed=seed, num_workers=num_workers, pin_memory=on_gpu
     )
+
+
+def _image(item) -> PILImage:
+    """A file as it was checked, or what `learn.predict` takes besides: bytes, an array, an image."""
+    return open_rgb(item) if isinstance(item, str | Path) else PILImage.create(item)
 
 
 def _stratified(files: list[Path], n_out: int, seed: int, option: str) -> tuple[list[Path], list[Path]]:

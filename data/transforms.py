@@ -63,10 +63,12 @@ class AlbumentationsTransform(RandTransform):
         """Choose the Compose of the subset that the item comes from."""
         self.compose = self.train if split_idx == 0 else self.valid
 
-    def encodes(self, x: PILImage) -> TensorImage:  # noqa: D102
+    def encodes(self, x: PILImage) -> TensorImage:
+        """H x W x 3 in 0-255 to what the network takes."""
         return TensorImage(self.compose(image=np.asarray(x))['image'])
 
-    def decodes(self, x: TensorImage) -> TensorImage:  # noqa: D102
+    def decodes(self, x: TensorImage) -> TensorImage:
+        """What the network takes to what a person can look at."""
         if self.normalize is None:
             return x
         mean, std = (torch.tensor(o, device=x.device)[:, None, None] for o in (self.normalize.mean, self.normalize.std))

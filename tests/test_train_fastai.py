@@ -12,13 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from fastai.vision.core import PILImage
 from PIL import Image
 from tiny import write_images
 
 from train_fastai import GradCAMInterpretation, find_lr, fit, main
 
 ROOT = Path(__file__).parents[1]
-PICTURES = 'lr_find accuracy accuracy_loss confusion_matrix gradcam_mistakes augmented/red augmented/green augmented/blue'
+PICTURES = (
+    'lr_find accuracy accuracy_loss confusion_matrix gradcam_mistakes augmented/red augmented/green augmented/blue'
+)
 
 
 def run(*args, cwd=ROOT, home=None, **env):
@@ -32,7 +35,8 @@ def finished(tmp_path_factory):
     """A whole run on the tiny images, with every step: its folder and what it printed."""
     tmp = tmp_path_factory.mktemp('whole run')
     data = write_images(tmp / 'my images')
-    done = run('--data', data, '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2, '--bs', 6, cwd=tmp)
+    done = run('--data', data, '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2, '--bs', 6,
+               '--valid', 0.25, cwd=tmp)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return tmp / 'my runs/first', done
 
@@ -55,7 +59,7 @@ def test_pictures_are_pictures(finished):
 def test_output_is_plain_lines(finished):
     out = finished[1].stdout
     assert not re.search(r'[\r\x1b█]|\|-', out)
-    assert out.startswith(f'{finished[0].parents[1] / "my images"}: 21 training, 3 validation, 12 test images\n')
+    assert out.startswith(f'{finished[0].parents[1] / "my images"}: 18 training, 6 validation, 12 test images\n')
     assert len(re.findall(r'^epoch [12]/2  train_loss .* valid_accuracy .* s$', out, flags=re.M)) == 2
     assert re.search(r'^lr \S+: \w+, ', out, flags=re.M)
     assert re.search(r'max train accuracy +\d+\.\d\d% +91\.76%', out)
@@ -101,7 +105,9 @@ def test_kept_weights_give_the_test_accuracy(finished):
 def test_existing_name_is_refused(finished):
     folder, _ = finished
     before = {f: f.stat().st_mtime_ns for f in folder.rglob('*')}
-    done = run('--data', folder.parents[1] / 'my images', '--out', folder.parent, '--name', 'first', '--bs', 6)
+    done = run(
+        '--data', folder.parents[1] / 'my images', '--out', folder.parent, '--name', 'first', '--bs', 6, '--valid', 0.25
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert 'exists: choose another --name' in done.stderr
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*')} == before
@@ -110,8 +116,8 @@ def test_existing_name_is_refused(finished):
 @pytest.mark.slow
 def test_test_set_may_drive_but_it_says_so(tmp_path):
     data = write_images(tmp_path / 'images')
-    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--lr', 0.01, '--valid', 'test',
-               '--recipe', 'reference')  # fmt: skip
+    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--lr', 0.01,
+               '--valid', 'test', '--recipe', 'reference')  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'This test accuracy was selected on' in done.stdout
     assert json.loads((tmp_path / 'r/summary.json').read_text())['test_selected_on'] is True
@@ -129,7 +135,7 @@ def test_test_set_may_drive_but_it_says_so(tmp_path):
     ({'fraction': 0.0}, '--fraction 0.0: above 0, at most 1'),
     ({'seed': -1}, '--seed -1: from 0 to'),
     ({'workers': -1}, '--workers -1: 0 or more'),
-    ({'data': 'no/such/place'}, "no/such/place doesn't exist"),
+    ({'data': 'no/such/place'}, 'no/such/place is neither a folder nor a file'),
 ])  # fmt: skip
 def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as e:
@@ -143,10 +149,13 @@ def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message
 
 def test_a_learning_rate_that_explodes_ends_in_one_line(tmp_path):
     data = write_images(tmp_path / 'images')
-    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--lr', 1e30)
+    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--valid', 0.25,
+               '--lr', 1e30)  # fmt: skip
     assert done.returncode == 2
     assert re.search(r'the loss is (nan|inf) at epoch 0, batch \d, lr 1e\+30: training stops', done.stdout)
-    assert re.fullmatch(r'train_fastai\.py: valid_loss never got better than inf: .* Try an lr below 1e\+30\n', done.stderr)
+    assert re.fullmatch(
+        r'train_fastai\.py: valid_loss never got better than inf: .* Try an lr below 1e\+30\n', done.stderr
+    )
     assert not (tmp_path / 'r/models/best.pth').exists()
 
 
@@ -186,8 +195,17 @@ def test_predict_and_test_dl(learner):
     label, index, probabilities = learn.predict(files[0])
     assert label == learn.dls.vocab[index]
     assert probabilities.sum() == pytest.approx(1)
+    for same in (str(files[0]), files[0].read_bytes(), np.asarray(Image.open(files[0])), PILImage.create(files[0])):
+        assert torch.equal(learn.predict(same)[2], probabilities)
     preds, _ = learn.get_preds(dl=learn.dls.test_dl(files))
     torch.testing.assert_close(preds[0].as_subclass(torch.Tensor), probabilities.as_subclass(torch.Tensor))
+
+
+def test_a_notebook_in_any_folder_can_import_it(tmp_path):
+    code = 'from train_fastai import *; print(get_dls.__module__)'
+    for cwd in (ROOT, tmp_path):
+        done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=cwd, capture_output=True, text=True)
+        assert done.stdout == 'data.loaders\n', done.stderr
 
 
 def test_import_star_gives_the_line_and_runs_nothing():
