@@ -45,7 +45,7 @@ from callbacks.lines import EpochLines
 from callbacks.nan import StopOnNaN
 from callbacks.plateau import plateau_cbs
 from data.loaders import get_dls
-from errors import UserError
+from errors import UserError, ends_in_one_line
 from interpret import plots
 from interpret.interpretation import GradCAMInterpretation
 from models import cifar_resnet18
@@ -54,21 +54,12 @@ from run_folder import fingerprint, new_run, surroundings, write_json
 from sweep import LRSweep, find_lr
 
 __all__ = [
-    'PLATEAU',
-    'REFERENCE',
-    'GradCAMInterpretation',
-    'LRSweep',
-    'Recipe',
-    'cifar_resnet18',
-    'find_lr',
-    'fit',
-    'get_dls',
-    'get_learner',
-    'review',
-]
+    'PLATEAU', 'REFERENCE', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18', 'find_lr', 'fit', 'get_dls',
+    'get_learner', 'review',
+]  # fmt: skip
 
 # What the course project reports: ResNet-18 on the original CIFAR-10, the best of 50 epochs by the test set itself.
-COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'max_test_accuracy': 0.9033}
+COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
 def get_learner(dls: DataLoaders, recipe: Recipe = PLATEAU, path: str | Path = '.') -> Learner:
@@ -121,75 +112,19 @@ def review(learn: Learner, out: str | Path) -> GradCAMInterpretation:
     return interp
 
 
-def train(
-    data: str, recipe: Recipe, epochs: int, bs: int, lr: float | str, valid: float | str, fraction: float, seed: int,
-    workers: int | None, out: str, name: str | None, skip_bad: bool,
-) -> None:  # fmt: skip
-    """The whole line, from images to a run folder."""
-    start = perf_counter()
-    set_seed(seed)
-    dls = get_dls(data, recipe, bs, valid, fraction, seed, workers, skip_bad)
-    print(
-        f'{data}: {len(dls.train_ds):,} training, {len(dls.valid_ds):,} validation, {len(dls[2].dataset):,} test images'
-    )
-    run = new_run(out, name)
-    options = {'data': data, 'epochs': epochs, 'bs': bs, 'lr': lr, 'valid': valid, 'fraction': fraction, 'seed': seed}
-    files = sorted({*dls.train_ds.items, *dls.valid_ds.items, *dls[2].dataset.items})
-    write_json(
-        run / 'config.json',
-        {
-            **options,
-            'workers': workers,
-            'recipe': asdict(recipe),
-            **surroundings(),
-            'images': fingerprint(dls.path, files),
-        },
-    )
-    learn = get_learner(dls, recipe, run)
-    for cls in dls.vocab:
-        plots.save_figure(plots.plot_augmented(dls, cls), run / f'plots/augmented/{cls}.png')
-
-    if lr == 'auto':
-        sweep = find_lr(learn)
-        lr = sweep.lr
-        print(f'lr {lr:.3g}: {sweep.rule}, {sweep.reason}')
-        plots.save_figure(plots.plot_sweep(sweep), run / 'plots/lr_find.png')
-
-    history = fit(learn, epochs, lr)
-    plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
-    plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
-
-    interp = review(learn, run)
+def summarise(learn: Learner, history: pd.DataFrame, interp: GradCAMInterpretation) -> dict:
+    """What `summary.json` holds; accuracies are fractions, losses are the recipe's, label smoothing included."""
     best = history.loc[history.valid_loss.idxmin()]
-    summary = {
+    return {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
-        'lr': lr,
+        'lr': history.lr[0],
         'best_epoch': int(best.epoch),
         'best_valid_accuracy': best.valid_accuracy,
         'max_train_accuracy': history.train_accuracy.max(),
         'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
         'test_loss': interp.losses.mean().item(),
-        'test_selected_on': valid == 'test',
-        'seconds': round(perf_counter() - start, 1),
         'course_project': COURSE_PROJECT,
     }
-    write_json(run / 'summary.json', summary)
-    _print_summary(summary, run)
-
-
-def _print_summary(summary: dict, run: Path) -> None:
-    """The run's numbers beside the course project's."""
-    table = pd.DataFrame(
-        {
-            'this run': [summary['max_train_accuracy'], summary['test_accuracy']],
-            'course project (CIFAR-10)': COURSE_PROJECT.values(),
-        },
-        index=['max train accuracy', 'test accuracy'],
-    )
-    print(table.map('{:.2%}'.format).to_string())
-    if summary['test_selected_on']:
-        print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
-    print(f'weights, tables and pictures: {run}')
 
 
 def _shows_bars() -> bool:
@@ -197,9 +132,13 @@ def _shows_bars() -> bool:
     return in_notebook() or sys.stdout.isatty()
 
 
-def _check(fine: bool, message: str) -> None:
+def _between(low: float, value: float | str, high: float) -> bool:
+    return isinstance(value, int | float) and low < value < high
+
+
+def _check(option: str, value, fine: bool, allowed: str) -> None:
     if not fine:
-        raise UserError(message)
+        raise UserError(f'--{option} {value}: {allowed}')
 
 
 @call_parse
@@ -218,23 +157,56 @@ def main(
     skip_bad: bool = False,  # leave out files that can't be read as images
 ):
     """Train an image classifier with fastai, and see why it is wrong."""
+    start = perf_counter()
     chosen = replace(RECIPES[recipe], **(DIGITS if data == 'digits' else {}))
     epochs, bs = (chosen.epochs if epochs is None else epochs), (chosen.bs if bs is None else bs)
-    try:
-        _check(epochs >= 1, f'--epochs {epochs}: at least 1')
-        _check(bs >= 2, f'--bs {bs}: at least 2, since BatchNorm needs more than one image')
-        _check(lr == 'auto' or (not isinstance(lr, str) and 0 < lr < inf), f'--lr {lr}: a number above 0, or auto')
-        _check(
-            valid == 'test' or (not isinstance(valid, str) and 0 < valid < 1),
-            f'--valid {valid}: between 0 and 1, or test',
-        )
-        _check(0 < fraction <= 1, f'--fraction {fraction}: above 0, at most 1')
-        _check(0 <= seed < 2**32, f'--seed {seed}: from 0 to 2**32 - 1')
-        _check(workers is None or workers >= 0, f'--workers {workers}: 0 or more')
-        train(data, chosen, epochs, bs, lr, valid, fraction, seed, workers, out, name, skip_bad)
-    except UserError as e:
-        print(f'train_fastai.py: {e}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print('\ninterrupted', file=sys.stderr)
-        sys.exit(130)
+    with ends_in_one_line('train_fastai.py'):
+        _check('epochs', epochs, epochs >= 1, 'at least 1')
+        _check('bs', bs, bs >= 2, 'at least 2, since BatchNorm needs more than one image')
+        _check('lr', lr, lr == 'auto' or _between(0, lr, inf), 'a number above 0, or auto')
+        _check('valid', valid, valid == 'test' or _between(0, valid, 1), 'between 0 and 1, or test')
+        _check('fraction', fraction, fraction == 1 or _between(0, fraction, 1), 'above 0, at most 1')
+        _check('seed', seed, 0 <= seed < 2**32, 'from 0 to 2**32 - 1')
+        _check('workers', workers, workers is None or workers >= 0, '0 or more')
+
+        set_seed(seed)
+        dls = get_dls(data, chosen, bs, valid, fraction, seed, workers, skip_bad)
+        sizes = [len(dl.dataset) for dl in dls.loaders]
+        print('{}: {:,} training, {:,} validation, {:,} test images'.format(data, *sizes))
+        run = new_run(out, name)
+        options = {
+            'data': data,
+            'epochs': epochs,
+            'bs': bs,
+            'lr': lr,
+            'valid': valid,
+            'fraction': fraction,
+            'seed': seed,
+        }
+        images = fingerprint(dls.path, sorted({file for dl in dls.loaders for file in dl.dataset.items}))
+        write_json(run / 'config.json', {**options, 'recipe': asdict(chosen), **surroundings(), 'images': images})
+
+        learn = get_learner(dls, chosen, run)
+        for cls in dls.vocab:
+            plots.save_figure(plots.plot_augmented(dls, cls), run / f'plots/augmented/{cls}.png')
+
+        if lr == 'auto':
+            sweep = find_lr(learn)
+            lr = sweep.lr
+            print(f'lr {lr:.3g}: {sweep.rule}, {sweep.reason}')
+            plots.save_figure(plots.plot_sweep(sweep), run / 'plots/lr_find.png')
+
+        history = fit(learn, epochs, lr)
+        plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
+        plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
+
+        interp = review(learn, run)
+        summary = summarise(learn, history, interp)
+        summary |= {'test_selected_on': valid == 'test', 'seconds': round(perf_counter() - start, 1)}
+        write_json(run / 'summary.json', summary)
+        print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
+        for key, theirs in COURSE_PROJECT.items():
+            print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
+        if valid == 'test':
+            print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
+        print(f'weights, tables and pictures: {run}')
