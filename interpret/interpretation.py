@@ -144,7 +144,7 @@ class GradCAMInterpretation(ClassificationInterpretation):
         # in inches: cells of 1.5 with 0.3 of text above each row, 0.5 of heads above all
         size = kwargs.pop('figsize', (1.5 * cols, 1.8 * rows + 0.5))
         grid = {'left': 0, 'right': 1, 'bottom': 0, 'top': 1 - 0.8 / size[1], 'wspace': 0.05, 'hspace': 0.2}
-        fig, axs = new_figure(rows, cols, figsize=size, layout='none', gridspec_kw=grid, **kwargs)
+        fig, axs = new_figure(rows, cols, figsize=size, dpi=100, layout='none', gridspec_kw=grid, **kwargs)
         fig.suptitle(title, y=1, va='top')
         for name, ax in zip(maps, axs[0, 1::step], strict=True):
             ax.set_title(name, loc='left', fontweight='bold', pad=20)  # above the line that the first row's text takes

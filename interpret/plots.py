@@ -1,6 +1,5 @@
 """The pictures of a training run: each function takes data and returns a matplotlib `Figure`."""
 
-import os
 import random
 import textwrap
 from itertools import cycle, islice
@@ -17,13 +16,13 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from atomic import replacing
+
 # Okabe and Ito's colours: told apart by colour-blind readers, and in grey by their lightness and line style.
 TRAIN, VALID, OTHER = '#E69F00', '#0072B2', '#666666'
 STYLE = {
-    'figure.dpi': 100,
+    'figure.dpi': 150,
     'figure.constrained_layout.use': True,
-    'savefig.dpi': 150,
-    'savefig.facecolor': 'white',
     'font.size': 9,
     'axes.titlesize': 9,
     'figure.titlesize': 11,
@@ -47,14 +46,10 @@ def new_figure(nrows: int = 1, ncols: int = 1, **kwargs) -> tuple[Figure, np.nda
 
 def save_figure(fig: Figure, path: str | Path) -> None:
     """Write `fig` as the PNG file `path` and close it; whoever looks finds the old file or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        fig.savefig(unfinished, format='png', bbox_inches='tight')
-        unfinished.replace(path)
+        with replacing(Path(path)) as part:
+            fig.savefig(part, format='png', bbox_inches='tight')
     finally:
-        unfinished.unlink(missing_ok=True)
         plt.close(fig)
 
 

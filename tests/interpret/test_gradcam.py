@@ -47,6 +47,17 @@ class Small(nn.Module):
         return self.head(self.block(self.drop(self.stem(x))))
 
 
+def small_vgg(**kwargs):
+    """vgg11_bn without the 120 million parameters of its classifier."""
+    with torch.device('meta'):
+        model = vgg11_bn(**kwargs)
+    model.features.to_empty(device='cpu')
+    for layer in model.features:
+        getattr(layer, 'reset_parameters', lambda: None)()
+    model.classifier = nn.Linear(512 * 7 * 7, 10)
+    return model
+
+
 SMALL_LAYERS = ['stem.0', 'stem.1', 'stem.2', 'drop', 'block.0', 'block']
 
 
@@ -129,7 +140,7 @@ def mappable(model, x):
     return [name for name in names if runs[name] == 1]
 
 
-@pytest.mark.parametrize('arch', [resnet18, vgg11_bn, mobilenet_v3_small, convnext_tiny])
+@pytest.mark.parametrize('arch', [resnet18, small_vgg, mobilenet_v3_small, convnext_tiny])
 def test_equals_captum(arch):
     torch.manual_seed(0)
     model = arch(weights=None, num_classes=10).eval()
@@ -218,7 +229,7 @@ def test_default_layers():
     assert default_layers(resnet18(), x) == default_layers(cifar_resnet18(), x) == stages
     expected = {
         # each ReLU before a pooling; the adaptive pool, 7x7 for any image, isn't one
-        vgg11_bn: ['features.2', 'features.6', 'features.13', 'features.20', 'features.27', 'features'],
+        small_vgg: ['features.2', 'features.6', 'features.13', 'features.20', 'features.27', 'features'],
         mobilenet_v3_small: ['features.0', 'features.1', 'features.3', 'features.8', 'features'],
         # the stages, though the next downsampling begins with a LayerNorm of the same resolution
         convnext_tiny: ['features.1', 'features.3', 'features.5', 'features'],

@@ -174,6 +174,12 @@ def test_confusions(interp):
     assert sorted(interp.most_confused()) == [('ant', 'bee', 1), ('bee', 'cat', 1), ('cat', 'ant', 1)]
 
 
+def test_classes_without_images_have_their_rows_too(files):
+    dls = six(files)
+    interp = interpret(dls, dl=dls.test_dl(files[:2], with_labels=True))
+    assert interp.confusion_matrix().tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
 def test_classification_report(interp, capsys):
     interp.print_classification_report()
     expected = skm.classification_report(LABELS, ['ant', 'bee', 'bee', 'cat', 'cat', 'ant'])
