@@ -157,6 +157,7 @@ def main(
     skip_bad: bool = False,  # leave out files that can't be read as images
 ):
     """Train an image classifier with fastai, and see why it is wrong."""
+    sys.stdout.reconfigure(line_buffering=True)  # else a log file gets the ETA when the run is over
     start = perf_counter()
     chosen = replace(RECIPES[recipe], **(DIGITS if data == 'digits' else {}))
     epochs, bs = (chosen.epochs if epochs is None else epochs), (chosen.bs if bs is None else bs)

@@ -27,7 +27,8 @@ class ETA(Callback):
         # a forward pass costs about a third of a training step
         total = seconds * (self.n_epoch * (train + valid / 3) + test / 3)
         device = self.dls.device.type
-        print(f'about {in_words(total)} for {self.n_epoch} epochs of {train} batches on this {device.upper()}')
+        epochs = '1 epoch' if self.n_epoch == 1 else f'{self.n_epoch} epochs'
+        print(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
         if device == 'cpu' and total > 3600:
             print(
                 '  for a look in minutes: --data digits, or --fraction 0.1 --epochs 5; or a GPU (Colab has free ones)'
