@@ -1,0 +1,90 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ttest_1samp
+from tiny import tiny_dls
+from torch import nn
+
+from interpret.faithfulness import faithfulness
+from interpret.interpretation import GradCAMInterpretation
+
+
+class Spread(nn.Module):
+    """Each place becomes the mean of all: whatever comes after knows nothing of where."""
+
+    def forward(self, x):
+        return x.mean((-2, -1), keepdim=True).expand_as(x).contiguous()
+
+
+@pytest.fixture
+def interp(tmp_path):
+    """Grey images with a square of 5 pixels, red or blue, at a random place, and a net that counts red and blue."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'test'):
+        for name, channel in (('blue', 2), ('red', 0)):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(16):
+                pixels = rng.integers(100, 110, (16, 16, 1), dtype=np.uint8).repeat(3, 2)
+                row, col = rng.integers(0, 12, 2)
+                pixels[row : row + 5, col : col + 5] = 60
+                pixels[row : row + 5, col : col + 5, channel] = 200
+                Image.fromarray(pixels).save(tmp_path / split / name / f'{i:02}.png')
+    conv = nn.Conv2d(3, 2, 1)
+    conv.weight.data = torch.tensor([[-1.0, 0, 1], [1, 0, -1]])[..., None, None]  # blue less red, and the opposite
+    conv.bias.data.fill_(-0.5)  # which is below 0 where it's grey
+    head = nn.Linear(2, 2)
+    head.weight.data, head.bias.data = 30 * torch.eye(2), torch.zeros(2)
+    seen = nn.Sequential(conv, nn.ReLU())
+    model = nn.Sequential(seen, nn.Sequential(Spread()), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).train()
+    dls = tiny_dls(tmp_path)
+    targs = torch.tensor([dls.vocab.o2i[file.parent.name] for file in dls[2].dataset.items])
+    return SimpleNamespace(learn=SimpleNamespace(model=model), dl=dls[2], targs=targs, decoded=targs)
+
+
+def test_a_layer_that_knows_where_is_faithful_and_one_that_does_not_is_not(interp):
+    table = faithfulness(interp, ['0', '1'], seconds=60)
+    assert list(table.index) == ['0', '1']
+    assert table.images.tolist() == [32, 32]
+    assert table.faithful.tolist() == [True, False]
+    # ranked first, the square is in from a share of 10% on (25 of 256 pixels), and is gone in the sharp image
+    assert table.score['0'] > 0.3
+    assert table.over_random['0'] > 0.2
+    # a map that is the same everywhere ranks pixels in reading order, which is no better than chance
+    assert abs(table.over_random['1']) < 0.1
+    assert table.unlike_random_weights['1'] == 1  # it ranks nothing, so it agrees with nothing
+
+
+def test_the_model_and_the_random_state_are_as_before(interp):
+    before = {k: v.clone() for k, v in interp.learn.model.state_dict().items()}
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    faithfulness(interp, ['0'], seconds=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert interp.learn.model.training
+    assert all(torch.equal(before[k], v) for k, v in interp.learn.model.state_dict().items())
+
+
+def test_same_seed_same_table_and_the_time_limit_leaves_one_batch(interp):
+    one, two = (faithfulness(interp, ['0'], seconds=0, bs=4) for _ in range(2))
+    pd.testing.assert_frame_equal(one, two)
+    assert one.images.tolist() == [4]
+
+
+def test_intervals_are_students(interp):
+    from interpret.faithfulness import _table
+
+    values = np.random.default_rng(0).normal(0.3, 1, (9, 4))
+    row = _table({'a': values}).loc['a']
+    expected = ttest_1samp(values[:, 1], 0).confidence_interval(0.95)
+    assert row.over_random - row.over_random_ci == pytest.approx(expected.low)
+    assert row.over_random + row.over_random_ci == pytest.approx(expected.high)
+
+
+def test_works_on_the_interpretation_of_a_learner(learner):
+    table = faithfulness(GradCAMInterpretation.from_learner(learner()), seconds=0)
+    assert list(table.index) == ['layer1', 'layer2', 'layer3', 'layer4']
+    assert np.isfinite(table.drop(columns='faithful').to_numpy(float)).all()
