@@ -112,10 +112,10 @@ def review(learn: Learner, out: str | Path) -> GradCAMInterpretation:
     return interp
 
 
-def summarise(learn: Learner, history: pd.DataFrame, interp: GradCAMInterpretation) -> dict:
-    """What `summary.json` holds; accuracies are fractions, losses are the recipe's, label smoothing included."""
-    best = history.loc[history.valid_loss.idxmin()]
-    return {
+def conclude(learn: Learner, history: pd.DataFrame, **facts) -> None:
+    """Review the kept weights on the test set, write `summary.json` with `facts` and print it beside the course's."""
+    interp, best = review(learn, learn.path), history.loc[history.valid_loss.idxmin()]
+    summary = {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
         'lr': history.lr[0],
         'best_epoch': int(best.epoch),
@@ -123,8 +123,16 @@ def summarise(learn: Learner, history: pd.DataFrame, interp: GradCAMInterpretati
         'max_train_accuracy': history.train_accuracy.max(),
         'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
         'test_loss': interp.losses.mean().item(),
+        **facts,
         'course_project': COURSE_PROJECT,
     }
+    write_json(learn.path / 'summary.json', summary)
+    print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
+    for key, theirs in COURSE_PROJECT.items():
+        print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
+    if summary['test_selected_on']:
+        print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
+    print(f'weights, tables and pictures: {learn.path}')
 
 
 def _shows_bars() -> bool:
@@ -201,13 +209,4 @@ def main(
         plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
         plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
 
-        interp = review(learn, run)
-        summary = summarise(learn, history, interp)
-        summary |= {'test_selected_on': valid == 'test', 'seconds': round(perf_counter() - start, 1)}
-        write_json(run / 'summary.json', summary)
-        print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
-        for key, theirs in COURSE_PROJECT.items():
-            print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
-        if valid == 'test':
-            print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
-        print(f'weights, tables and pictures: {run}')
+        conclude(learn, history, test_selected_on=valid == 'test', seconds=round(perf_counter() - start, 1))

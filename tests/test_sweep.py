@@ -69,7 +69,9 @@ def test_suggests_what_fastai_suggests(learner):
     torch.manual_seed(0)
     fastai = learn.lr_find(1e-4, 10, 30, stop_div=False, show_plot=False, suggest_funcs=(valley, slide, minimum, steep))
     recorded = [float(loss) for loss in learn.recorder.losses]
-    assert suggest(learn.recorder.lrs, recorded, 30) == pytest.approx(fastai._asdict())
+    ours = suggest(learn.recorder.lrs, recorded, 30)
+    assert ours.pop('lowest') == pytest.approx(10 * fastai.minimum)
+    assert ours == pytest.approx(fastai._asdict())
 
 
 def test_falls_back_on_the_recipe_when_the_sweep_diverges_at_once(learner):
