@@ -23,95 +23,122 @@ from interpret.gradcam import _rescale, grad_cam
 from interpret.interpretation import GradCAMInterpretation
 
 LIMIT = 25_000_000  # bytes of the page
-TEXT = 2_000  # more bytes than the markup of one mistake takes
+MARKUP = 1_500  # more than the bytes of a mistake's text and tags
 BATCH = 64
-IMAGE_SIDE, MAP_SIDE, PLOT_SIDE, SAMPLES_SIDE = 128, 32, 1600, 600  # at most, in pixels
-CLASSES = 100  # at most, in the confusion matrix and the augmented samples
+IMAGE_SIDE, MAP_SIDE, SAMPLES_SIDE, PLOT_SIDE = 128, 32, 600, 1600  # pixels, at most
+CLASSES = 100  # at most, in the confusion matrix and of the augmented samples: it's a page for people
 PLOTS = {
     'accuracy': 'Accuracy on the training and the validation set',
-    'accuracy_loss': 'Loss and accuracy, each set by itself',
     'lr_find': 'Learning-rate sweep',
+    'accuracy_loss': 'Loss and accuracy, each set by itself',
 }
 
 
 def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) -> Path:
-    """Write `report.html`, the review page of the mistakes of `interp`, to the run folder `run`, and return its path.
+    """Write `run`/report.html, where a person reviews the mistakes of `interp`, and return its path.
 
-    What else the folder has (summary, configuration, history, plots) is shown too. `layers` are those of `grad_cam`.
-    The page takes at most 25 MB: of more mistakes than fit it holds those with the highest loss, and says so.
+    It shows what the run folder has of summary.json, config.json, history.csv and plots/, and the Grad-CAM maps of
+    `layers` (as `grad_cam` takes them). One file of at most 25 MB: if not all mistakes fit, it has those with the
+    highest loss and says so.
     """
-    run = Path(run)
+    run, name = Path(run), Path(run).resolve().name
     table = interp.mistakes(k=None)
-    vocab = [str(o) for o in interp.vocab]
-    counts = interp.confusion_matrix()
-    confused = (counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()).argsort(kind='stable')[::-1]
-    history, config = run / 'history.csv', run / 'config.json'
-    samples = sorted((run / 'plots/augmented').glob('*.png'))
-    page = {
-        'name': run.resolve().name,
-        # kept between visits is what was said of these mistakes of this run, wherever it lies
-        'key': hashlib.sha256(f'{run.resolve().name}\n{table.iloc[:, :3].to_csv()}'.encode()).hexdigest()[:32],
-        'summary': json.loads(_text(run / 'summary.json') or '{}'),
-        'config': _text(config),
-        'history': pd.read_csv(history).to_dict('records') if history.exists() else [],
-        'plots': [(text, _plot(f, PLOT_SIDE)) for k, text in PLOTS.items() if (f := run / f'plots/{k}.png').exists()],
-        'samples': [(f.stem, _plot(f, SAMPLES_SIDE)) for f in samples[:CLASSES]],
-        'samples_left_out': len(samples[CLASSES:]),
-        'vocab': vocab,
-        'counts': counts.tolist(),
-        'shown_classes': sorted(confused[:CLASSES].tolist()),
-        'scores': list(zip(vocab, *_scores(interp), strict=True)),
-        'total': len(interp.targs),
-        'wrong': len(table),
-    }
+    # a browser keeps the verdicts under this name: as long as the run has these mistakes, wherever the page lies
+    key = hashlib.sha256(f'{name}\n{table.iloc[:, :3].to_csv()}'.encode()).hexdigest()[:32]
+    page = {'name': name, 'key': key, 'wrong': len(table), **_numbers(interp), **_folder(run)}
     env = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = env.get_template('report.html.j2')
-    room = LIMIT - len(template.render(page, mistakes=[], data={}).encode())
 
     images, maps = [], []
-    for image, its_maps in _pictures(interp, table.index.tolist(), layers):
-        room -= len(image) + len(json.dumps(its_maps)) + TEXT
+    room = LIMIT - len(template.render(page, mistakes=[], data={}).encode())
+    for image, cams in _pictures(interp, table.index.tolist(), layers):
+        room -= len(image['src']) + len(json.dumps(cams)) + MARKUP
         if room < 0:
             break
         images.append(image)
-        maps.append(its_maps)
+        maps.append(cams)
+
     table = table[: len(images)]
+    orders = {'loss': -table.loss, 'doubt': table.label_quality, 'confidence': -table.probability}
     data = {
-        'mistakes': [
-            {'id': i, 'file': o.file, 'actual': str(o.actual), 'predicted': str(o.predicted), 'maps': its_maps}
-            for (i, o), its_maps in zip(table.iterrows(), maps, strict=True)
-        ],
-        'orders': {
-            'loss': list(range(len(table))),
-            'doubt': table.label_quality.to_numpy().argsort(kind='stable').tolist(),
-            'confidence': (-table.probability.to_numpy()).argsort(kind='stable').tolist(),
-        },
-        'colours': _base64((colormaps['inferno'](range(256))[:, :3] * 255).round().astype(np.uint8)),
+        'maps': maps,
+        'orders': {name: by.to_numpy().argsort(kind='stable').tolist() for name, by in orders.items()},
+        'colours': _base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
     }
     with replacing(run / 'report.html') as part:
-        html = template.render(page, mistakes=list(zip(table.itertuples(), images, strict=True)), data=data)
-        part.write_text(html, encoding='utf-8')
+        mistakes = list(zip(table.itertuples(), images, strict=True))
+        part.write_text(template.render(page, mistakes=mistakes, data=data), encoding='utf-8')
     return run / 'report.html'
 
 
-def _pictures(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[tuple[str, list[dict]]]:
-    """Of each image: itself, as a data URI, and for each layer the maps of the predicted and of the actual class."""
-    model = interp.learn.model
+def _numbers(interp: GradCAMInterpretation) -> dict:
+    """The confusion matrix, its classes that are shown, and precision, recall, F1 and number of images of each."""
+    counts = interp.confusion_matrix()
+    mistakes = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    labels = range(len(interp.vocab))
+    scores = precision_recall_fscore_support(interp.targs, interp.decoded, labels=labels, zero_division=0)
+    return {
+        'vocab': [str(o) for o in interp.vocab],
+        'counts': counts.tolist(),
+        'shown': sorted((-mistakes).argsort(kind='stable')[:CLASSES].tolist()),
+        'scores': np.stack(scores, 1).tolist(),
+    }
+
+
+def _folder(run: Path) -> dict:
+    """What the run has left in its folder so far."""
+    summary, config, history = (run / name for name in ('summary.json', 'config.json', 'history.csv'))
+    plots = {run / f'plots/{name}.png': caption for name, caption in PLOTS.items()}
+    samples = sorted((run / 'plots/augmented').glob('*.png'))
+    return {
+        'summary': json.loads(summary.read_text(encoding='utf-8')) if summary.exists() else {},
+        'config': config.read_text(encoding='utf-8') if config.exists() else '',
+        'history': pd.read_csv(history).to_dict('records') if history.exists() else [],
+        'plots': [(caption, _picture(Image.open(f), PLOT_SIDE)) for f, caption in plots.items() if f.exists()],
+        'samples': [(f.stem, _picture(Image.open(f), SAMPLES_SIDE)) for f in samples[:CLASSES]],
+        'samples_left_out': len(samples[CLASSES:]),
+    }
+
+
+def _pictures(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[tuple[dict, list[dict]]]:
+    """Of each image: itself, and for each layer the maps of what was predicted and of what it is."""
     for start in range(0, len(idxs), BATCH):
         chosen = idxs[start : start + BATCH]
         x, _, targs, decoded, _ = interp[chosen]
         images = interp.dl._pre_show_batch((x, targs), max_n=len(chosen))[2].itemgot(0)
-        classes = torch.stack([decoded, targs], 1)
+        model, classes = interp.learn.model, torch.stack([decoded, targs], 1)
         cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
-        cams = {layer: _bytes(cam) for layer, cam in cams.items()}
-        for i, tensor in enumerate(images):
-            image = _to_pil(tensor)
-            image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-            size = dict(zip(('width', 'height'), image.size, strict=True))
-            yield _data_uri(image), [_map(layer, cam[i], size) for layer, cam in cams.items()]
+        cams = {layer: _to_bytes(cam) for layer, cam in cams.items()}
+        for i, image in enumerate(images):
+            yield _picture(_to_pil(image), IMAGE_SIDE), [_encoded(layer, *cam[i]) for layer, cam in cams.items()]
 
 
-def _scores(interp):
-    return precision_recall_fscore_support(
-        interp.targs, interp.decoded, labels=range(len(interp.vocab)), zero_division=0
-    )
+def _picture(image: Image.Image, side: int) -> dict:
+    """The attributes of an <img>, at most `side` wide and high; small images, shown enlarged, are exact."""
+    image.thumbnail((side, side))
+    file = BytesIO()
+    image.save(file, 'webp', lossless=max(image.size) <= 64, quality=90)
+    return {'src': f'data:image/webp;base64,{_base64(file.getvalue())}', 'width': image.width, 'height': image.height}
+
+
+def _to_pil(image: Tensor) -> Image.Image:
+    """A decoded image (C x H x W): floats up to 1, or integers up to 255 as fastai's own IntToFloatTensor gives."""
+    pixels = (image * 255).round() if image.is_floating_point() else image
+    return Image.fromarray(pixels.byte().permute(1, 2, 0).squeeze(-1).cpu().numpy()).convert('RGB')
+
+
+def _to_bytes(cams: Tensor) -> np.ndarray:
+    """Raw maps, N x K x h x w, each from 0 to 255 and at most 32 x 32: the page enlarges them as `grad_cam` does."""
+    h, w = cams.shape[-2:]
+    small = _rescale(F.adaptive_avg_pool2d(cams, (min(h, MAP_SIDE), min(w, MAP_SIDE))))
+    return (255 * small).round().byte().cpu().numpy()
+
+
+def _encoded(layer: str, predicted: np.ndarray, actual: np.ndarray) -> dict:
+    """A layer's two maps for the page's script."""
+    h, w = predicted.shape
+    return {'layer': layer, 'height': h, 'width': w, 'predicted': _base64(predicted), 'actual': _base64(actual)}
+
+
+def _base64(content: bytes | np.ndarray) -> str:
+    return base64.b64encode(content).decode()
