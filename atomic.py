@@ -13,7 +13,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Makes the folder. (fastcore's `atomic_save` does much the same, but its files can be read by their owner only.)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
+    part = path.with_name(f'.{os.getpid()}.part')  # not from its name, which may be as long as names can be
     try:
         yield part
         with part.open('rb+') as f:

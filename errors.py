@@ -8,17 +8,24 @@ from contextlib import contextmanager
 class UserError(ValueError):
     """What the user gave can't be used. The message is one line: what is wrong, where, and the way out."""
 
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message  # fastai rewrites the `args` of what a callback raises, into two lines
+
 
 @contextmanager
 def ends_in_one_line(command: str) -> Iterator[None]:
-    """Exit with 2 and the message for a UserError or a file that may not be touched, with 130 for Ctrl-C."""
+    """Exit with 2 and the message for a UserError or what the system refuses (rights, space), with 130 for Ctrl-C."""
     try:
         yield
     except UserError as e:
         print(f'{command}: {e}', file=sys.stderr)
         sys.exit(2)
-    except PermissionError as e:
-        print(f'{command}: no permission for {e.filename}: change its rights or choose another place', file=sys.stderr)
+    except OSError as e:
+        print(f'{command}: {e.filename or "a file"}: {e.strerror or e}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f'\n{command}: interrupted', file=sys.stderr)

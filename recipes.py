@@ -1,6 +1,7 @@
 """What a training run is made of, as data. Sizes are fractions of the image, so that a recipe scales with it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,18 @@ REFERENCE = Recipe(
 
 # The same parts, at their best known values for CIFAR-10.
 PLATEAU = Recipe(
-    pad=1 / 8,  # 4 pixels of 32, with flips the standard augmentation since He et al. 2015, arXiv 1512.03385, 4.2
+    pad=1 / 8,  # 4 pixels of 32, mirrored: Zagoruyko & Komodakis 2016, arXiv 1605.07146, 3
     flip=0.5,
     mean=(0.4914, 0.4822, 0.4465),  # of the 50,000 training images
     std=(0.2470, 0.2435, 0.2616),
-    hole=0.5,  # 16 of 32: the optimum of DeVries & Taylor 2017, arXiv 1708.04552, figure 3
+    hole=0.5,  # 16 of 32, the optimum of DeVries & Taylor 2017, arXiv 1708.04552, though theirs may cross the border
     last_stride=2,  # 0.56 GMAC an image; the reference's 1 costs 0.95
     dropout=0.0,  # BatchNorm, L2 and Cutout regularise; ResNet (1512.03385, 3.4) uses none either
-    label_smoothing=0.1,  # He et al. 2018, arXiv 1812.01187, 5.2
+    label_smoothing=0.1,  # He et al. 2018, arXiv 1812.01187, 5.2, for ImageNet
     lr=0.1, mom=0.9,  # 1512.03385, 4.2, at this batch size
-    nesterov=True, wd=5e-4,  # Zagoruyko & Komodakis 2016, arXiv 1605.07146, 3
+    nesterov=True, wd=5e-4,  # 1605.07146, 3
     epochs=50, bs=128,
-    patience=4, factor=5.0,  # 1605.07146 divides by 5, three times; waiting 4 leaves room for three cuts in 50 epochs
+    patience=4, factor=5.0,  # 1605.07146 divides by 5, three times; 4, not measured yet, leaves room for as many in 50
     lr_rule='lowest',  # leads further than fastai's four and varies least, since a plateau cuts it: results/lr_rules.md
 )  # fmt: skip
 
@@ -68,3 +69,8 @@ RECIPES = {'plateau': PLATEAU, 'reference': REFERENCE}
 # digit is another digit, and one that is cropped can be too, since they fill their frame. Their nine epochs leave
 # no room for the cuts that a rate at the edge needs.
 DIGITS = {'pad': 0.0, 'flip': 0.0, 'bs': 64, 'epochs': 9, 'lr_rule': 'valley'}
+
+
+def recipe_for(data: str | Path, name: str = 'plateau') -> Recipe:
+    """The recipe `name`, fitted to what `data` names."""
+    return replace(RECIPES[name], **(DIGITS if data == 'digits' else {}))

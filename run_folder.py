@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime
@@ -18,7 +19,10 @@ LIBRARIES = 'fastai', 'fastcore', 'torch', 'torchvision', 'albumentations', 'num
 
 def new_run(out: str | Path, name: str | None = None) -> Path:
     """Make `out`/`name` (default: a time stamp) with its `models` folder; UserError where that can't be."""
-    run = Path(out).expanduser() / (name or datetime.now().strftime('%Y%m%d-%H%M%S'))
+    name = name or datetime.now().strftime('%Y%m%d-%H%M%S')
+    if Path(name).name != name or name == '..':
+        raise UserError(f'--name {name}: one folder name, without /; --out says where it goes')
+    run = Path(out).expanduser() / name
     try:
         run.mkdir(parents=True)
         (run / 'models').mkdir()
@@ -51,7 +55,8 @@ def fingerprint(root: Path, files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         content = file.read_bytes()
-        digest.update(f'{file.relative_to(root).as_posix()}\0{len(content)}\0'.encode() + content)
+        name = os.fsencode(file.relative_to(root).as_posix())  # which need not be UTF-8
+        digest.update(name + f'\0{len(content)}\0'.encode() + content)
     return digest.hexdigest()
 
 

@@ -18,8 +18,8 @@ def lowest(lrs: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple[float,
 
 RULES = {rule.__name__: rule for rule in (valley, slide, minimum, steep, lowest)}
 IN_WORDS = {
-    'valley': 'two thirds along the longest stretch of falling loss',
-    'slide': 'where the slope changes least before the loss rises',
+    'valley': 'half way along the longest stretch of falling loss',
+    'slide': 'the largest rate before the slope changes by more than 0.005 in 15 steps',
     'minimum': 'a tenth of the rate with the lowest loss',
     'steep': 'where the loss falls fastest',
     'lowest': 'the rate with the lowest loss',
@@ -45,8 +45,8 @@ def find_lr(learn: Learner) -> LRSweep:
     """Sweep the learning rate from 1e-4 to 10 and choose one by the recipe's rule.
 
     Smith 2015 (arXiv 1506.01186), through `Learner.lr_find`. Weights, optimiser and random states are afterwards what
-    they were before, also when the sweep is interrupted or fails. Where no rule finds anything, as after a sweep that
-    diverges at once, the recipe's own learning rate is the fallback.
+    they were before, also when the sweep is interrupted or fails. Where the rule finds nothing, as after a sweep that
+    diverges at once, the fallback is the recipe's own rate, or a tenth of where the sweep diverged if that's lower.
     """
     recipe, steps = learn.recipe, learn.recipe.sweep_steps
     restore = _snapshot(learn)
@@ -60,8 +60,8 @@ def find_lr(learn: Learner) -> LRSweep:
         lr, rule = suggestions[recipe.lr_rule], recipe.lr_rule
         reason = f'{IN_WORDS[rule]}, over {len(lrs)} steps from {lrs[0]:.0e} to {lrs[-1]:.2g}'
     else:
-        lr, rule = recipe.lr, 'fallback'
-        reason = f"the recipe's own: the sweep diverged after {len(lrs)} steps, too few for a suggestion"
+        lr, rule = min(recipe.lr, lrs[-1] / 10), 'fallback'
+        reason = f"the recipe's own, or a tenth of where the sweep diverged: {len(lrs)} steps suggest nothing"
     return LRSweep(lr, rule, reason, suggestions, lrs, losses)
 
 
@@ -92,6 +92,7 @@ def _snapshot(learn: Learner) -> Callable[[], None]:
     def restore():
         learn.model.load_state_dict(weights)
         learn.model.train(training)
+        learn.model.zero_grad()  # an interrupted sweep may have got as far as its backward pass
         learn.opt = opt
         if opt:
             opt.load_state_dict(opt_state)

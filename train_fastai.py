@@ -11,6 +11,7 @@ Each step takes what the one before returned, and each works in a notebook too:
     interp.plot_top_losses(9)
 """
 
+import json
 import sys
 import warnings
 from dataclasses import asdict, replace
@@ -48,8 +49,9 @@ from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
 from interpret import plots
 from interpret.interpretation import GradCAMInterpretation
+from interpret.report import write_report
 from models import cifar_resnet18
-from recipes import DIGITS, PLATEAU, RECIPES, REFERENCE, Recipe
+from recipes import PLATEAU, RECIPES, REFERENCE, Recipe, recipe_for
 from run_folder import fingerprint, new_run, surroundings, write_json
 from sweep import LRSweep, find_lr
 
@@ -62,11 +64,12 @@ __all__ = [
 COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
-def get_learner(dls: DataLoaders, recipe: Recipe = PLATEAU, path: str | Path = '.') -> Learner:
-    """A Learner for `dls` by `recipe`, which it keeps as `learn.recipe`; `path` is its run folder.
+def get_learner(dls: DataLoaders, recipe: Recipe | None = None, path: str | Path = '.') -> Learner:
+    """A Learner for `dls` by `recipe` (default: theirs), kept as `learn.recipe`; `path` is its run folder.
 
     Mixed precision on a GPU (bf16 where it has it), channels_last everywhere.
     """
+    recipe = recipe or dls.recipe
     learn = Learner(
         dls,
         cifar_resnet18(len(dls.vocab), recipe.last_stride, recipe.dropout),
@@ -97,7 +100,9 @@ def fit(learn: Learner, epochs: int | None = None, lr: float | None = None) -> p
     recipe = learn.recipe
     history = History(learn.path / 'history.csv')
     cbs = [*plateau_cbs(patience=recipe.patience, factor=recipe.factor), StopOnNaN(), history, ETA()]
-    learn.fit(epochs or recipe.epochs, lr or recipe.lr, cbs=cbs if _shows_bars() else [*cbs, EpochLines()])
+    if not _shows_bars():
+        cbs.append(EpochLines())
+    learn.fit(recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr, cbs=cbs)
     return history.table
 
 
@@ -106,7 +111,8 @@ def review(learn: Learner, out: str | Path) -> GradCAMInterpretation:
     out = Path(out)
     interp = GradCAMInterpretation.from_learner(learn)
     with replacing(out / 'mistakes.csv') as part:
-        interp.mistakes(k=None).to_csv(part, index=False)
+        # a file's name need not be UTF-8
+        interp.mistakes(k=None).to_csv(part, index=False, errors='surrogateescape')
     plots.save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     plots.save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
     return interp
@@ -127,12 +133,39 @@ def conclude(learn: Learner, history: pd.DataFrame, **facts) -> None:
         'course_project': COURSE_PROJECT,
     }
     write_json(learn.path / 'summary.json', summary)
+    write_report(interp, learn.path)
     print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
     for key, theirs in COURSE_PROJECT.items():
         print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
+    print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
     if summary['test_selected_on']:
         print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
-    print(f'weights, tables and pictures: {learn.path}')
+    print(f'weights, tables and pictures: {learn.path}\nthe mistakes, to look through: {learn.path / "report.html"}')
+
+
+def load_run(run: str | Path) -> Learner:
+    """The Learner of a finished run, with its images and kept weights; UserError where they are no longer there."""
+    run = Path(run).expanduser()
+    if not (run / 'summary.json').is_file():
+        raise UserError(f'{run} is no finished run: it has no summary.json')
+    config = json.loads((run / 'config.json').read_text(encoding='utf-8'))
+    options = {o: config[o] for o in ('bs', 'valid', 'fraction', 'seed', 'skip_bad')}
+    dls = get_dls(config['data'], Recipe(**config['recipe']), num_workers=config['workers'], **options)
+    if _fingerprint(dls) != config['images']:
+        raise UserError(f'the images of {config["data"]} are no longer those of {run}: train anew')
+    return get_learner(dls, path=run).load('best', with_opt=False)
+
+
+def review_again(run: str | Path) -> None:
+    """Make the review of a finished run anew, without training."""
+    learn = load_run(run)
+    summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
+    conclude(learn, pd.read_csv(learn.path / 'history.csv'), **{k: summary[k] for k in ('test_selected_on', 'seconds')})
+
+
+def _fingerprint(dls: DataLoaders) -> str:
+    """Of all the images of a run."""
+    return fingerprint(dls.path, sorted({file for dl in dls.loaders for file in dl.dataset.items}))
 
 
 def _shows_bars() -> bool:
@@ -163,15 +196,18 @@ def main(
     out: str = 'runs',  # folder of all runs
     name: str | None = None,  # the run's own folder in it; a time stamp if not given
     skip_bad: bool = False,  # leave out files that can't be read as images
+    review: str | None = None,  # only make the review of this finished run anew, by its own options
 ):
     """Train an image classifier with fastai, and see why it is wrong."""
+    options, start = locals(), perf_counter()
     sys.stdout.reconfigure(line_buffering=True)  # else a log file gets the ETA when the run is over
-    start = perf_counter()
-    chosen = replace(RECIPES[recipe], **(DIGITS if data == 'digits' else {}))
-    epochs, bs = (chosen.epochs if epochs is None else epochs), (chosen.bs if bs is None else bs)
+    chosen = recipe_for(data, recipe)
+    chosen = replace(chosen, epochs=chosen.epochs if epochs is None else epochs, bs=chosen.bs if bs is None else bs)
     with ends_in_one_line('train_fastai.py'):
-        _check('epochs', epochs, epochs >= 1, 'at least 1')
-        _check('bs', bs, bs >= 2, 'at least 2, since BatchNorm needs more than one image')
+        if review:
+            return review_again(review)
+        _check('epochs', epochs, chosen.epochs >= 1, 'at least 1')
+        _check('bs', bs, chosen.bs >= 2, 'at least 2, since BatchNorm needs more than one image')
         _check('lr', lr, lr == 'auto' or _between(0, lr, inf), 'a number above 0, or auto')
         _check('valid', valid, valid == 'test' or _between(0, valid, 1), 'between 0 and 1, or test')
         _check('fraction', fraction, fraction == 1 or _between(0, fraction, 1), 'above 0, at most 1')
@@ -179,23 +215,24 @@ def main(
         _check('workers', workers, workers is None or workers >= 0, '0 or more')
 
         set_seed(seed)
-        dls = get_dls(data, chosen, bs, valid, fraction, seed, workers, skip_bad)
+        dls = get_dls(data, chosen, chosen.bs, valid, fraction, seed, workers, skip_bad)
         sizes = [len(dl.dataset) for dl in dls.loaders]
         print('{}: {:,} training, {:,} validation, {:,} test images'.format(data, *sizes))
+        left_out = {str(file): reason for file, reason in dls.left_out}
+        for file, reason in left_out.items():
+            print(f'left out: {file} ({reason})')
         run = new_run(out, name)
-        options = {
-            'data': data,
-            'epochs': epochs,
-            'bs': bs,
-            'lr': lr,
-            'valid': valid,
-            'fraction': fraction,
-            'seed': seed,
+        config = {
+            **options,
+            'epochs': chosen.epochs,
+            'bs': chosen.bs,
+            'recipe_name': recipe,
+            'recipe': asdict(chosen),
+            'left_out': left_out,
         }
-        images = fingerprint(dls.path, sorted({file for dl in dls.loaders for file in dl.dataset.items}))
-        write_json(run / 'config.json', {**options, 'recipe': asdict(chosen), **surroundings(), 'images': images})
+        write_json(run / 'config.json', {**config, **surroundings(), 'images': _fingerprint(dls)})
 
-        learn = get_learner(dls, chosen, run)
+        learn = get_learner(dls, path=run)
         for cls in dls.vocab:
             plots.save_figure(plots.plot_augmented(dls, cls), run / f'plots/augmented/{cls}.png')
 
@@ -205,8 +242,7 @@ def main(
             print(f'lr {lr:.3g}: {sweep.rule}, {sweep.reason}')
             plots.save_figure(plots.plot_sweep(sweep), run / 'plots/lr_find.png')
 
-        history = fit(learn, epochs, lr)
+        history = fit(learn, lr=lr)
         plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
         plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
-
         conclude(learn, history, test_selected_on=valid == 'test', seconds=round(perf_counter() - start, 1))

@@ -13,3 +13,7 @@ class EpochToLoader(Callback):
     def after_train(self):
         """Outside of training, `show_batch` draws as it likes."""
         self.dls.train.epoch = None
+
+    def after_fit(self):
+        """Also where the fit was cancelled within an epoch, as a sweep is."""
+        self.dls.train.epoch = None

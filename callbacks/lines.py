@@ -14,4 +14,4 @@ class EpochLines(Callback):
         """Print the row that History has just added."""
         row = self.history.rows[-1]
         numbers = '  '.join(f'{name} {row[name]:.4g}' for name in row if name not in ('epoch', 'seconds'))
-        print(f'epoch {row["epoch"] + 1}/{self.n_epoch}  {numbers}  {row["seconds"]:.0f} s')
+        print(f'epoch {self.epoch} [{self.epoch + 1}/{self.n_epoch}]  {numbers}  {row["seconds"]:.0f} s')

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from data.sources import find_images, open_rgb
 from data.transforms import AlbumentationsTransform, get_transforms
 from errors import UserError
-from recipes import PLATEAU, Recipe
+from recipes import Recipe, recipe_for
 
 
 class SeededDL(TfmdDL):
@@ -48,14 +48,14 @@ class SeededDL(TfmdDL):
         for tfm in self.after_item.fs:
             if isinstance(tfm, AlbumentationsTransform):
                 tfm.set_draws((self.seed, self.stream, s or 0, self.seen[s]))
-        self.seen[s] += 1
+        self.seen[s] += 1  # by each worker for itself
         return super().do_item(s)
 
 
 def get_dls(
     path: str | Path,
-    recipe: Recipe = PLATEAU,
-    bs: int = 128,
+    recipe: Recipe | None = None,
+    bs: int | None = None,
     valid: float | str = 0.1,
     fraction: float = 1.0,
     seed: int = 42,
@@ -64,10 +64,14 @@ def get_dls(
 ) -> DataLoaders:
     """DataLoaders of `path` (whatever `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]`, the test set.
 
+    `recipe` (default: `plateau`, fitted to what `path` names) is kept as `dls.recipe`, and gives the default `bs`.
     `fraction` of the training images is kept, and `valid` of those is held out, both stratified by class; with
     `valid='test'` the test set is the validation set too. Batches are N x 3 x H x W, normalised, and class indices.
-    Raises UserError when the images can't be used or are too few.
+    Files that `skip_bad` leaves out are in `dls.left_out`, each with the reason. Raises UserError when the images can't
+    be used or are too few.
     """
+    recipe = recipe or recipe_for(path)
+    bs = bs or recipe.bs
     images = find_images(path, skip_bad)
     train, test = list(images.train), list(images.test)
     if fraction < 1:
@@ -91,9 +95,11 @@ def get_dls(
         item_tfms=AlbumentationsTransform(*get_transforms(recipe, images.size)),
         dl_type=SeededDL,
     )
-    return block.dataloaders(
+    dls = block.dataloaders(
         train + held + test, path=images.path, bs=bs, seed=seed, num_workers=num_workers, pin_memory=on_gpu
     )
+    dls.recipe, dls.left_out = recipe, images.bad
+    return dls
 
 
 def _image(item) -> PILImage:
@@ -103,10 +109,11 @@ def _image(item) -> PILImage:
 
 def _stratified(files: list[Path], n_out: int, seed: int, option: str) -> tuple[list[Path], list[Path]]:
     """Split `n_out` files off, each class in proportion; both parts keep the order of `files`."""
+    labels = [parent_label(f) for f in files]
     try:
-        kept, out = train_test_split(
-            range(len(files)), test_size=n_out, random_state=seed, stratify=[parent_label(f) for f in files]
-        )
+        kept, out = train_test_split(range(len(files)), test_size=n_out, random_state=seed, stratify=labels)
     except ValueError as e:
         raise UserError(f'{option} of {len(files)} images leaves a class without any: {e}') from e
+    if missing := {*labels} - {labels[i] for i in kept}:
+        raise UserError(f'{option} of {len(files)} images leaves {min(missing)} without any: choose more')
     return [files[i] for i in sorted(kept)], [files[i] for i in sorted(out)]

@@ -21,6 +21,7 @@ from atomic import replacing
 # Okabe and Ito's colours: told apart by colour-blind readers, and in grey by their lightness and line style.
 TRAIN, VALID, OTHER = '#E69F00', '#0072B2', '#666666'
 STYLE = {
+    'text.parse_math': False,  # a class may be named with dollars
     'figure.dpi': 150,
     'figure.constrained_layout.use': True,
     'font.size': 9,

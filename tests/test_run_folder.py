@@ -34,6 +34,13 @@ def test_an_out_that_is_no_folder_is_refused(tmp_path):
         new_run(tmp_path / 'file', 'n')
 
 
+@pytest.mark.parametrize('name', ['../x', '/tmp/x', 'a/b', '..'])
+def test_a_name_that_leaves_out_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match='one folder name'):
+        new_run(tmp_path / 'out', name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_is_readable_and_keeps_unicode(tmp_path):
     write_json(tmp_path / 'a.json', {'name': 'Katze \N{CAT FACE}', 'valid': 0.1})
     text = (tmp_path / 'a.json').read_text(encoding='utf-8')

@@ -14,6 +14,7 @@ from sweep import find_lr, suggest
 def state(learn):
     """All that a sweep may not change, as bytes."""
     tensors = [*learn.model.state_dict().values(), torch.get_rng_state()]
+    tensors += [p.grad for p in learn.model.parameters() if p.grad is not None]
     if learn.opt:
         tensors += [s['momentum_buffer'] for s in learn.opt.state_dict()['state'].values()]
     randoms = random.getstate(), np.random.get_state()[1].tolist(), learn.dls.train.rng.getstate()
@@ -32,20 +33,22 @@ def test_leaves_everything_as_it_was(learner, trained):
 
 
 class Fail(Callback):
-    def __init__(self, error, step):
-        self.error, self.step = error, step
+    def __init__(self, error, event):
+        self.error = error
+        setattr(self, event, self.fail)
 
-    def after_batch(self):
-        if self.train_iter == self.step:
+    def fail(self):
+        if self.train_iter == 5:
             raise self.error
 
 
+@pytest.mark.parametrize('event', ['before_batch', 'after_pred', 'after_backward', 'after_step', 'after_batch'])
 @pytest.mark.parametrize('error', [KeyboardInterrupt, RuntimeError('out of memory')])
-def test_leaves_everything_as_it_was_when_interrupted(learner, error):
+def test_leaves_everything_as_it_was_when_interrupted(learner, error, event):
     learn = learner()
     learn.fit(1, 0.01)
     before = state(learn)
-    learn.add_cb(Fail(error, 5))
+    learn.add_cb(Fail(error, event))
     with pytest.raises((KeyboardInterrupt, RuntimeError)):
         find_lr(learn)
     assert state(learn) == before
@@ -83,9 +86,20 @@ def test_falls_back_on_the_recipe_when_the_sweep_diverges_at_once(learner):
     learn.add_cb(Explode())
     before = state(learn)
     sweep = find_lr(learn)
-    assert (sweep.lr, sweep.rule) == (0.123, 'fallback')
-    assert 'diverged after' in sweep.reason
+    assert sweep.rule == 'fallback'
+    assert sweep.lr == sweep.lrs[-1] / 10 < 0.123  # not above where it diverged
+    assert 'diverged' in sweep.reason
     assert state(learn) == before
+
+
+@pytest.mark.parametrize('poison', [float('nan'), float('inf')])
+def test_what_comes_after_the_first_nan_is_not_looked_at(poison):
+    lrs = np.geomspace(1e-4, 10, 60)
+    losses = 2 + (np.log10(lrs) + 1.5) ** 2 / 10
+    cut = suggest(lrs[:45].tolist(), losses[:45].tolist(), 60)
+    losses[40], losses[41:] = poison, 0.0
+    assert suggest(lrs.tolist(), losses.tolist(), 60) == cut
+    assert cut['lowest'] == pytest.approx(10**-1.5, rel=0.1)
 
 
 @pytest.mark.parametrize('n', range(12))

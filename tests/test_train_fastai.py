@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,9 +15,12 @@ import pytest
 import torch
 from fastai.vision.core import PILImage
 from PIL import Image
-from tiny import write_images
+from tiny import tiny_net, write_images
 
-from train_fastai import GradCAMInterpretation, find_lr, fit, main
+import train_fastai
+from errors import UserError
+from recipes import PLATEAU, REFERENCE
+from train_fastai import GradCAMInterpretation, find_lr, fit, load_run, main
 
 ROOT = Path(__file__).parents[1]
 PICTURES = (
@@ -44,7 +48,7 @@ def finished(tmp_path_factory):
 def test_run_folder_is_complete(finished):
     folder, _ = finished
     files = {f.relative_to(folder).as_posix() for f in folder.rglob('*') if f.is_file()}
-    tables = {'config.json', 'history.csv', 'summary.json', 'mistakes.csv', 'models/best.pth'}
+    tables = {'config.json', 'history.csv', 'summary.json', 'mistakes.csv', 'models/best.pth', 'report.html'}
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
 
@@ -60,7 +64,7 @@ def test_output_is_plain_lines(finished):
     out = finished[1].stdout
     assert not re.search(r'[\r\x1b█]|\|-', out)
     assert out.startswith(f'{finished[0].parents[1] / "my images"}: 18 training, 6 validation, 12 test images\n')
-    assert len(re.findall(r'^epoch [12]/2  train_loss .* valid_accuracy .* s$', out, flags=re.M)) == 2
+    assert len(re.findall(r'^epoch [01] \[[12]/2\]  train_loss .* valid_accuracy .* s$', out, flags=re.M)) == 2
     assert re.search(r'^lr \S+: \w+, ', out, flags=re.M)
     assert re.search(r'max train accuracy +\d+\.\d\d% +91\.76%', out)
     assert re.search(r'test accuracy +\d+\.\d\d% +90\.33%', out)
@@ -81,13 +85,13 @@ def test_summary_agrees_with_the_other_files(finished):
     mistakes = list(csv.DictReader((folder / 'mistakes.csv').open()))
     assert summary['test_accuracy'] == pytest.approx(1 - len(mistakes) / 12)
     assert all(row['actual'] != row['predicted'] and row['file'].startswith('test/') for row in mistakes)
-    assert (config['epochs'], config['bs'], config['seed'], config['recipe']['mom']) == (2, 6, 42, 0.9)
+    assert (config['epochs'], config['bs'], config['seed'], config['recipe_name']) == (2, 6, 42, 'plateau')
+    assert config['recipe']['mom'] == 0.9
 
 
 def test_kept_weights_give_the_test_accuracy(finished):
     from data.transforms import get_transforms
     from models import cifar_resnet18
-    from recipes import PLATEAU
 
     folder, _ = finished
     model = cifar_resnet18(3)
@@ -111,6 +115,34 @@ def test_existing_name_is_refused(finished):
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert 'exists: choose another --name' in done.stderr
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*')} == before
+
+
+def test_review_again_without_training_gives_the_same(finished):
+    folder, _ = finished
+    old = {f: (folder / f).read_bytes() for f in ('mistakes.csv', 'summary.json', 'models/best.pth', 'history.csv')}
+    (folder / 'mistakes.csv').unlink()
+    (folder / 'report.html').unlink()
+    done = run('--review', folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / 'report.html').exists()
+    assert {f: (folder / f).read_bytes() for f in old} == old
+
+
+def test_review_of_what_is_no_finished_run(tmp_path):
+    with pytest.raises(UserError, match=r'^.* is no finished run: it has no summary\.json$'):
+        load_run(tmp_path)
+
+
+def test_review_of_other_images_is_refused(finished):
+    folder, _ = finished
+    image = folder.parents[1] / 'my images/test/red/00.png'
+    pixels = image.read_bytes()
+    Image.new('RGB', (16, 16)).save(image)
+    try:
+        with pytest.raises(UserError, match='no longer those of'):
+            load_run(folder)
+    finally:
+        image.write_bytes(pixels)
 
 
 @pytest.mark.slow
@@ -170,7 +202,7 @@ def test_without_cifar10_and_network_both_ways_out_are_named(tmp_path):
 
 def test_help_names_every_option():
     done = run('--help', COLUMNS='120')
-    options = 'data recipe epochs bs lr valid fraction seed workers out name skip-bad'
+    options = 'data recipe epochs bs lr valid fraction seed workers out name skip-bad review'
     assert re.findall(r'^  --([\w-]+)', done.stdout, flags=re.M) == options.split()
 
 
@@ -189,6 +221,26 @@ def test_repl_line(learner, monkeypatch):
     plt.close('all')
 
 
+def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
+    (block,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_fastai, 'cifar_resnet18', tiny_net)
+    names = {}
+    exec(block.replace("'digits'", f'{str(folder)!r}, bs=4, valid=0.25').replace('fit(learn, 5', 'fit(learn, 1'), names)
+    assert len(names['interp'].targs) == 12
+    plt.close('all')
+
+
+@pytest.mark.parametrize('recipe', [PLATEAU, REFERENCE])
+def test_optimiser_is_the_recipes(learner, recipe):
+    learn = learner(replace(recipe, bs=4))
+    fit(learn, 1, find_lr(learn).lr)
+    (group,) = learn.opt.opt.param_groups  # torch's own, after all that fastai sets
+    assert (group['momentum'], group['nesterov']) == (recipe.mom, recipe.nesterov)
+    assert group['weight_decay'] == recipe.wd  # which torch's SGD adds to the gradient: L2
+    assert sum(p.numel() for p in group['params']) == sum(p.numel() for p in learn.model.parameters())
+
+
 def test_predict_and_test_dl(learner):
     learn = learner()
     files = learn.dls[2].dataset.items[:5]
@@ -202,6 +254,8 @@ def test_predict_and_test_dl(learner):
 
 
 def test_a_notebook_in_any_folder_can_import_it(tmp_path):
+    (tmp_path / 'data').mkdir()  # as a user may well have beside a notebook; `fit` makes the other
+    (tmp_path / 'models').mkdir()
     code = 'from train_fastai import *; print(get_dls.__module__)'
     for cwd in (ROOT, tmp_path):
         done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=cwd, capture_output=True, text=True)

@@ -10,4 +10,6 @@ def test_one_plain_line_an_epoch(learner, tmp_path, capsys):
     number = r'[\d.e+-]+'
     names = 'train_loss', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr'
     pattern = '  '.join(f'{name} {number}' for name in names) + r'  \d+ s'
-    assert [bool(re.fullmatch(f'epoch {i}/2  {pattern}', line)) for i, line in enumerate(lines, 1)] == [True, True]
+    assert len(lines) == 2
+    for i, line in enumerate(lines):
+        assert re.fullmatch(rf'epoch {i} \[{i + 1}/2\]  {pattern}', line)

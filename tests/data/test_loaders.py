@@ -9,6 +9,7 @@ from PIL import Image
 from tiny import tiny_dls, write_images
 
 from callbacks.epoch import EpochToLoader
+from data.loaders import get_dls
 from errors import UserError
 
 
@@ -129,11 +130,38 @@ def test_show_batch_draws_anew_each_time_but_from_the_seed(folder):
     assert torch.equal(first, tiny_dls(folder).one_batch()[0])
 
 
-def test_building_and_iterating_leaves_numpys_and_torchs_random_states(folder):
+def test_building_leaves_numpys_and_torchs_random_states(folder):
     np.random.seed(5)
     torch.manual_seed(5)
-    list(tiny_dls(folder).valid)
+    expected = torch.get_rng_state()
+    tiny_dls(folder)
     assert np.random.rand() == np.random.RandomState(5).rand()
+    assert torch.equal(torch.get_rng_state(), expected)
+
+
+def test_a_rare_class_that_a_fraction_loses_is_an_error(tmp_path):
+    root = write_images(tmp_path / 'images', train=40)
+    for file in sorted((root / 'train/red').iterdir())[2:]:
+        file.unlink()
+    with pytest.raises(UserError, match=r'fraction 0\.1 of 82 images leaves red without any'):
+        tiny_dls(root, fraction=0.1)
+
+
+def test_the_digits_get_a_recipe_that_fits_them(monkeypatch, folder):
+    from data import loaders
+    from data.sources import find_images
+
+    monkeypatch.setattr(loaders, 'find_images', lambda path, skip_bad: find_images(folder, skip_bad))
+    dls = get_dls('digits', bs=4, valid=0.25)
+    assert (dls.recipe.flip, dls.recipe.bs) == (0.0, 64)
+    assert get_dls(folder, bs=4, valid=0.25).recipe.flip == 0.5
+
+
+def test_files_left_out_are_named_with_the_reason(folder):
+    (folder / 'train/red/broken.png').write_text('no image')
+    assert [(file.name, reason) for file, reason in tiny_dls(folder, skip_bad=True).left_out] == [
+        ('broken.png', 'not an image')
+    ]
 
 
 def test_true_colours_in_show_batch_and_test_dl(folder):
