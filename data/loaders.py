@@ -4,12 +4,14 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import parent_label
 from fastai.torch_core import default_device
 from fastai.vision.core import PILImage
 from fastcore.basics import defaults
+from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from data.sources import find_images, open_rgb
@@ -102,8 +104,8 @@ def get_dls(
     return dls
 
 
-def _image(item) -> PILImage:
-    """A file as it was checked, or what `learn.predict` takes besides: bytes, an array, an image."""
+def _image(item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
+    """A file as it was checked, or what `learn.predict` takes besides (fastai reads the types off the annotation)."""
     return open_rgb(item) if isinstance(item, str | Path) else PILImage.create(item)
 
 
