@@ -9,7 +9,7 @@ help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(READY)  ## the whole job on the bundled digits: about four minutes on two cores, no network
-	$(VENV)/bin/python train_fastai.py --data digits
+	$(VENV)/bin/python train_fastai.py --data digits $(ARGS)
 
 test: $(DEV)  ## all tests
 	$(VENV)/bin/python -m pytest

@@ -33,7 +33,7 @@ FILES[1:4] = ['a "quoted", name.png', '</script>.png', '+größe <img src=x oner
 SUMMARY = {
     'parameters': 1234, 'lr': 0.0125, 'best_epoch': 7, 'best_valid_accuracy': 0.51, 'max_train_accuracy': 0.625,
     'test_accuracy': 5 / 12, 'test_loss': 1.5, 'test_selected_on': True, 'seconds': 1234.5,
-    'course_project': {'max_train_accuracy': 0.9176, 'max_test_accuracy': 0.9033},
+    'course_project': {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033},
 }  # fmt: skip
 
 
