@@ -186,7 +186,7 @@ def _check(option: str, value, fine: bool, allowed: str) -> None:
 def main(
     data: str = 'cifar10',  # cifar10, digits, or a folder (or .tgz) with train/<class>/ and test/<class>/
     recipe: Annotated[str, {'choices': list(RECIPES)}] = 'plateau',  # how to train, see recipes.py
-    epochs: int | None = None,  # passes over the training images: 50, for digits 9
+    epochs: int | None = None,  # passes over the training images: 50, for digits 11
     bs: int | None = None,  # images a batch: 128, for digits 64
     lr: float | str = 'auto',  # learning rate; auto: what the sweep suggests
     valid: float | str = 0.1,  # fraction of the training images that drives the callbacks; test: the test set does
