@@ -67,8 +67,8 @@ RECIPES = {'plateau': PLATEAU, 'reference': REFERENCE}
 
 # What the bundled digits change in any recipe: 1,437 training images of 16x16 want more and smaller steps, a mirrored
 # digit is another digit, and one that is cropped can be too, since they fill their frame. So few epochs leave no room
-# for a rate at the edge, nor for patience.
-DIGITS = {'pad': 0.0, 'flip': 0.0, 'bs': 64, 'epochs': 11, 'lr_rule': 'valley', 'patience': 1}
+# for a rate at the edge, nor for much patience.
+DIGITS = {'pad': 0.0, 'flip': 0.0, 'bs': 64, 'epochs': 11, 'lr_rule': 'valley', 'patience': 2}
 
 
 def recipe_for(data: str | Path, name: str = 'plateau') -> Recipe:

@@ -18,7 +18,13 @@ def test_conda_environment_takes_the_same_requirements():
 
 def test_requirements_name_what_the_code_imports():
     named = set(re.findall(r'^([\w-]+)', (ROOT / 'requirements.txt').read_text(), flags=re.M))
-    provided_by = {'sklearn': 'scikit-learn', 'PIL': 'pillow', 'cv2': 'albumentations', 'numpy': 'torch'}
+    provided_by = {
+        'sklearn': 'scikit-learn',
+        'PIL': 'pillow',
+        'cv2': 'albumentations',
+        'numpy': 'torch',
+        'scipy': 'scikit-learn',
+    }
     local = {path.stem for path in ROOT.glob('*') if path.suffix == '.py' or (path / '__init__.py').exists()}
     code = [*ROOT.glob('*.py'), *ROOT.glob('data/*.py'), *ROOT.glob('callbacks/*.py'), *ROOT.glob('interpret/*.py')]
     imports = {m for f in code for m in re.findall(r'^(?:from|import) (\w+)', f.read_text(), flags=re.M)}
@@ -31,7 +37,7 @@ def test_requirements_name_what_the_code_imports():
 def test_readme_commands_exist():
     readme = (ROOT / 'README.md').read_text()
     targets = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in re.findall(r'`?make (\w+)', readme):
+    for target in re.findall(r'(?:^|`)make (\w+)', readme, flags=re.M):
         assert re.search(rf'^{target}\t', targets, flags=re.M), f'README: make {target}'
     options = (ROOT / 'train_fastai.py').read_text()
     for option in re.findall(r'--([a-z][a-z-]+)', readme):
