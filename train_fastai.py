@@ -14,6 +14,7 @@ Each step takes what the one before returned, and each works in a notebook too:
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from math import inf
@@ -118,8 +119,11 @@ def review(learn: Learner, out: str | Path) -> GradCAMInterpretation:
     return interp
 
 
-def conclude(learn: Learner, history: pd.DataFrame, **facts) -> None:
-    """Review the kept weights on the test set, write `summary.json` with `facts` and print it beside the course's."""
+def conclude(learn: Learner, history: pd.DataFrame, test_selected_on: bool, seconds: Callable[[], float]) -> None:
+    """Review the kept weights on the test set, write `summary.json`, print it beside the course's, write the page.
+
+    `seconds` is asked how long the run took after the test set's pass and its pictures, which are part of it.
+    """
     interp, best = review(learn, learn.path), history.loc[history.valid_loss.idxmin()]
     summary = {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
@@ -129,7 +133,8 @@ def conclude(learn: Learner, history: pd.DataFrame, **facts) -> None:
         'max_train_accuracy': history.train_accuracy.max(),
         'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
         'test_loss': interp.losses.mean().item(),
-        **facts,
+        'test_selected_on': test_selected_on,
+        'seconds': round(seconds(), 1),
         'course_project': COURSE_PROJECT,
     }
     write_json(learn.path / 'summary.json', summary)
@@ -138,7 +143,7 @@ def conclude(learn: Learner, history: pd.DataFrame, **facts) -> None:
     for key, theirs in COURSE_PROJECT.items():
         print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
     print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
-    if summary['test_selected_on']:
+    if test_selected_on:
         print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
     print(f'weights, tables and pictures: {learn.path}\nthe mistakes, to look through: {learn.path / "report.html"}')
 
@@ -160,7 +165,8 @@ def review_again(run: str | Path) -> None:
     """Make the review of a finished run anew, without training."""
     learn = load_run(run)
     summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
-    conclude(learn, pd.read_csv(learn.path / 'history.csv'), **{k: summary[k] for k in ('test_selected_on', 'seconds')})
+    history = pd.read_csv(learn.path / 'history.csv')
+    conclude(learn, history, summary['test_selected_on'], seconds=lambda: summary['seconds'])
 
 
 def _fingerprint(dls: DataLoaders) -> str:
@@ -245,4 +251,4 @@ def main(
         history = fit(learn, lr=lr)
         plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
         plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
-        conclude(learn, history, test_selected_on=valid == 'test', seconds=round(perf_counter() - start, 1))
+        conclude(learn, history, valid == 'test', seconds=lambda: perf_counter() - start)

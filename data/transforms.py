@@ -27,7 +27,7 @@ def get_transforms(recipe: Recipe, size: tuple[int, int]) -> tuple[A.Compose, A.
     hole_h, hole_w = round(recipe.hole * h), round(recipe.hole * w)
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
-        to_input = [A.Normalize(recipe.mean, recipe.std)], [A.ToTensorV2()]
+        normalize, to_tensor = A.Normalize(recipe.mean, recipe.std), A.ToTensorV2()
         augment, cutout = [], []
         if recipe.pad:
             # RandomCrop(pad_if_needed=True) never pads an image that already has the crop's size
@@ -37,8 +37,7 @@ def get_transforms(recipe: Recipe, size: tuple[int, int]) -> tuple[A.Compose, A.
             augment += [A.HorizontalFlip(p=recipe.flip)]
         if recipe.hole:
             cutout += [A.CoarseDropout((1, 1), (hole_h, hole_h), (hole_w, hole_w), fill=0, p=1.0)]
-        normalize, to_tensor = to_input
-        return A.Compose([*augment, *normalize, *cutout, *to_tensor]), A.Compose([*normalize, *to_tensor])
+        return A.Compose([*augment, normalize, *cutout, to_tensor]), A.Compose([normalize, to_tensor])
 
 
 class AlbumentationsTransform(RandTransform):
