@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -10,14 +10,35 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to; if all goes well it becomes `path`, else it goes and `path` is as it was.
 
-    Makes the folder. (fastcore's `atomic_save` does much the same, but its files can be read by their owner only.)
+    Makes the folder. An OSError names `path`. (fastcore's `atomic_save` does much the same, but its files can be read
+    by their owner only.)
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{os.getpid()}.part')  # not from its name, which may be as long as names can be
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with part.open('rb+') as f:
-            os.fsync(f.fileno())  # or a power cut could leave the new name with no content
+        _sync(part, os.O_RDWR)  # or a power cut could leave the new name with no content
         os.replace(part, path)
+        if os.name == 'posix':  # elsewhere a folder can't be opened
+            _sync(path.parent, os.O_RDONLY)
+    except OSError as e:
+        e.filename = str(path)  # which `write` doesn't name
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder` and below."""
+    for part in folder.rglob('.*.part'):
+        with suppress(FileNotFoundError):  # another process cleans up as well
+            part.unlink()
+
+
+def _sync(path: Path, flags: int) -> None:
+    """Wait until `path` is on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -18,7 +18,10 @@ class UserError(ValueError):
 
 @contextmanager
 def ends_in_one_line(command: str) -> Iterator[None]:
-    """Exit with 2 and the message for a UserError or what the system refuses (rights, space), with 130 for Ctrl-C."""
+    """Exit with 2 and the message for a UserError or what the system refuses (rights, space), with 130 for Ctrl-C.
+
+    The system's refusals are OSErrors, and a RuntimeError of torch's where a process that loads images was killed.
+    """
     try:
         yield
     except UserError as e:
@@ -26,6 +29,14 @@ def ends_in_one_line(command: str) -> Iterator[None]:
         sys.exit(2)
     except OSError as e:
         print(f'{command}: {e.filename or "a file"}: {e.strerror or e}', file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as e:
+        if 'DataLoader worker' not in str(e):
+            raise
+        print(
+            f'{command}: a process that loads images was killed, often for want of memory: fewer --workers need less',
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print(f'\n{command}: interrupted', file=sys.stderr)

@@ -1,6 +1,6 @@
 """What a training run is made of, as data. Sizes are fractions of the image, so that a recipe scales with it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 
@@ -34,6 +34,16 @@ class Recipe:
     # sweep
     lr_rule: str
     sweep_steps: int = 60  # over 1e-4 to 10, the resolution of fastai's 100 over 1e-7 to 10
+
+    @classmethod
+    def from_dict(cls, values: dict) -> 'Recipe':
+        """The Recipe that `asdict` and JSON have made `values` of; TypeError where they are of another shape."""
+        recipe = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        for field in fields(cls):
+            value, kinds = getattr(recipe, field.name), {float: int | float, int: int, bool: bool, str: str}
+            if not isinstance(value, kinds.get(field.type, tuple)):
+                raise TypeError(f'{field.name} {value!r}')
+        return recipe
 
 
 # The course project as published, but for its dropout, which stayed on in evaluation, and its hole, which was

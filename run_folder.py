@@ -5,32 +5,64 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from fastai.data.core import DataLoaders
 
 from atomic import replacing
 from errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where a folder isn't locked
+    fcntl = None
+
 LIBRARIES = 'fastai', 'fastcore', 'torch', 'torchvision', 'albumentations', 'numpy', 'pandas', 'pillow'
 
 
-def new_run(out: str | Path, name: str | None = None) -> Path:
-    """Make `out`/`name` (default: a time stamp) with its `models` folder; UserError where that can't be."""
-    name = name or datetime.now().strftime('%Y%m%d-%H%M%S')
-    if Path(name).name != name or name == '..':
+def new_run(out: str | Path, name: str | None, config: dict) -> Path:
+    """Make `out`/`name` (default: a time stamp) with its config.json, all at once; UserError where that can't be."""
+    if name is not None and (Path(name).name != name or name == '..'):
         raise UserError(f'--name {name}: one folder name, without /; --out says where it goes')
-    run = Path(out).expanduser() / name
+    out, stamp = Path(out).expanduser(), datetime.now().strftime('%Y%m%d-%H%M%S')
     try:
-        run.mkdir(parents=True)
-        (run / 'models').mkdir()
-    except FileExistsError as e:
-        raise UserError(f'{run} exists: choose another --name, or delete it') from e
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out, prefix='.new-') as tmp:
+            new = Path(tmp) / 'run'  # unlike `tmp` itself, readable by others
+            (new / 'models').mkdir(parents=True)
+            write_json(new / 'config.json', config)
+            for i in count(1):
+                run = out / (name or (stamp if i == 1 else f'{stamp}-{i}'))  # two can begin in one second
+                if not run.exists():
+                    return new.rename(run)
+                if name:
+                    raise UserError(f'{run} exists: choose another --name, or go on with it: --resume {run}')
     except OSError as e:
-        raise UserError(f"{run} can't be made ({e.strerror}): choose another --out") from e
-    return run
+        raise UserError(f"{out} can't have a new run ({e.strerror}): choose another --out") from e
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Be the only process that writes to `run`; UserError where another one does.
+
+    By `lockf` on its config.json: `flock` would stay with the loader's workers, which outlive a killed process.
+    """
+    if fcntl is None:
+        yield
+        return
+    with (run / 'config.json').open('r+') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise UserError(f'{run} is in use by another process: wait for it, or stop it') from e
+        yield
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -40,14 +72,21 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def surroundings() -> dict:
-    """What a run's numbers depend on besides its options: versions, commit and device."""
+    """What a run's numbers depend on besides its options: versions, code and device."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    here = Path(__file__).parent
     return {
         'python': sys.version.split()[0],
         **{library: version(library) for library in LIBRARIES},
-        'commit': _git_commit(),
+        'commit': _git_commit(here),
+        'code': fingerprint(here, sorted([*here.glob('*.py'), *here.glob('callbacks/*.py'), *here.glob('data/*.py')])),
         'device': gpu or f'cpu, {torch.get_num_threads()} threads',
     }
+
+
+def fingerprint_images(dls: DataLoaders) -> str:
+    """Of all the images of a run."""
+    return fingerprint(dls.path, sorted({file for dl in dls.loaders for file in dl.dataset.items}))
 
 
 def fingerprint(root: Path, files: list[Path]) -> str:
@@ -60,19 +99,10 @@ def fingerprint(root: Path, files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _git_commit() -> str | None:
-    """The commit of this code, with a + where it was changed since."""
+def _git_commit(here: Path) -> str | None:
+    """The commit of the code in `here`, with a + where it was changed since."""
+    git = ['git', '-C', str(here), 'describe', '--always', '--abbrev=40', '--dirty=+', '--exclude=*']
     try:
-        git = [
-            'git',
-            '-C',
-            str(Path(__file__).parent),
-            'describe',
-            '--always',
-            '--abbrev=40',
-            '--dirty=+',
-            '--exclude=*',
-        ]
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

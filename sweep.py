@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from time import perf_counter
 
 import torch
 from fastai.callback.schedule import minimum, slide, steep, valley
@@ -31,7 +32,10 @@ SKIP_START, SKIP_END = 1 / 10, 5
 
 @dataclass(frozen=True)
 class LRSweep:
-    """What a sweep found: the rate to train with, why, all suggestions, and the curve (smoothed loss of each step)."""
+    """What a sweep found: the rate to train with, why, all suggestions, and the curve (smoothed loss of each step).
+
+    And how many seconds it took.
+    """
 
     lr: float
     rule: str
@@ -39,6 +43,7 @@ class LRSweep:
     suggestions: dict[str, float]
     lrs: list[float]
     losses: list[float]
+    seconds: float
 
 
 def find_lr(learn: Learner) -> LRSweep:
@@ -48,7 +53,7 @@ def find_lr(learn: Learner) -> LRSweep:
     they were before, also when the sweep is interrupted or fails. Where the rule finds nothing, as after a sweep that
     diverges at once, the fallback is the recipe's own rate, or a tenth of where the sweep diverged if that's lower.
     """
-    recipe, steps = learn.recipe, learn.recipe.sweep_steps
+    recipe, steps, start = learn.recipe, learn.recipe.sweep_steps, perf_counter()
     restore = _snapshot(learn)
     try:
         learn.lr_find(1e-4, 10, steps, show_plot=False, suggest_funcs=None)
@@ -62,7 +67,7 @@ def find_lr(learn: Learner) -> LRSweep:
     else:
         lr, rule = min(recipe.lr, lrs[-1] / 10), 'fallback'
         reason = f"the recipe's own, or a tenth of where the sweep diverged: {len(lrs)} steps suggest nothing"
-    return LRSweep(lr, rule, reason, suggestions, lrs, losses)
+    return LRSweep(lr, rule, reason, suggestions, lrs, losses, round(perf_counter() - start, 1))
 
 
 def suggest(lrs: list[float], losses: list[float], steps: int) -> dict[str, float]:

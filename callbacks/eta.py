@@ -24,10 +24,12 @@ class ETA(Callback):
     def _say(self, seconds: float):
         train, *others = (len(dl) for dl in self.dls.loaders)
         valid, test = others[0], sum(others[1:])
+        left = self.n_epoch - self.epoch
+        done = self.iter + 1 - self.train_iter  # where training goes on within an epoch
         # a forward pass costs about a third of a training step
-        total = seconds * (self.n_epoch * (train + valid / 3) + test / 3)
+        total = seconds * (left * (train + valid / 3) - done + test / 3)
         device = self.dls.device.type
-        epochs = '1 epoch' if self.n_epoch == 1 else f'{self.n_epoch} epochs'
+        epochs = '1 epoch' if left == 1 else f'{left} epochs'
         print(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
         if device == 'cpu' and total > 3600:
             print(

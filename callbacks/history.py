@@ -20,7 +20,7 @@ class History(Callback):
     order = Recorder.order + 1  # after its values, before the trackers change the learning rate
 
     def __init__(self, path: Path):
-        self.path, self.rows = Path(path), []
+        self.path, self.rows, self.before = Path(path), [], 0.0
 
     @property
     def table(self) -> pd.DataFrame:
@@ -28,8 +28,16 @@ class History(Callback):
         return pd.DataFrame(self.rows)
 
     def before_epoch(self):
-        """Start the clock."""
-        self.start = perf_counter()
+        """Start the clock, or let it go on."""
+        self.start, self.before = perf_counter() - self.before, 0.0
+
+    def state_dict(self) -> dict:
+        """For a checkpoint: the rows, and the seconds of the epoch that it may be in."""
+        return {'rows': self.rows, 'before': perf_counter() - self.start}
+
+    def load_state_dict(self, state: dict):
+        """From a checkpoint."""
+        self.rows, self.before = state['rows'], state['before']
 
     def after_epoch(self):
         """Add the epoch's row."""
@@ -38,3 +46,4 @@ class History(Callback):
         self.rows.append({**row, 'lr': self.opt.hypers[-1]['lr'], 'seconds': round(perf_counter() - self.start, 2)})
         with replacing(self.path) as part:
             self.table.to_csv(part, index=False)
+        self.start = perf_counter()

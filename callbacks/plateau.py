@@ -1,16 +1,16 @@
 """Keep the best weights and cut the learning rate when they stop getting better: one pair, one idea of 'better'."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from fastai.callback import tracker
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import SaveModelCallback, TrackerCallback
-from fastai.learner import save_model
 
-from atomic import replacing
 from errors import UserError
+from tensor_file import load_tensors, save_tensors
 
 
 class SaveModel(SaveModelCallback):
@@ -19,27 +19,36 @@ class SaveModel(SaveModelCallback):
     def before_fit(self):
         """Forget what an earlier fit saved."""
         super().before_fit()
-        self.last_saved_path = None
+        self.saved = False
 
-    def _save(self, name):
-        self.last_saved_path = self.path / self.model_dir / f'{name}.pth'
-        with replacing(self.last_saved_path) as part:
-            save_model(part, self.model, self.opt, with_opt=self.with_opt)
+    @property
+    def file(self) -> Path:
+        """Where the best weights go."""
+        return self.learn.path / self.learn.model_dir / f'{self.fname}.pth'
 
     def after_epoch(self):
         """Save where the monitor improved."""
         TrackerCallback.after_epoch(self)
         if self.new_best:
-            self._save(self.fname)
+            save_tensors(self.model.state_dict(), self.file)
+            self.saved = True
+
+    def state_dict(self) -> dict:
+        """For a checkpoint."""
+        return {'best': self.best, 'saved': self.saved}
+
+    def load_state_dict(self, state: dict):
+        """From a checkpoint."""
+        self.best, self.saved = state['best'], state['saved']
 
     def after_fit(self):
         """Load the best weights; UserError where there are none, since the monitor never improved."""
-        if self.last_saved_path is None:
+        if not self.saved:
             lr = self.opt.hypers[-1]['lr']
             raise UserError(
                 f'{self.monitor} never got better than {self.best}: no weights are kept. Try an lr below {lr:.2g}'
             )
-        self.learn.load(self.fname, with_opt=self.with_opt)
+        self.model.load_state_dict(load_tensors(self.file))
 
 
 class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
@@ -64,6 +73,14 @@ class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
             self.opt.set_hyper('lr', new)
             told = f'{self.monitor} has not improved for {self.patience} epochs'
             print(f'epoch {self.epoch}: {told}, lr cut to {new[-1]:.3g}')
+
+    def state_dict(self) -> dict:
+        """For a checkpoint; the learning rate is the optimiser's."""
+        return {'best': self.best, 'wait': self.wait}
+
+    def load_state_dict(self, state: dict):
+        """From a checkpoint."""
+        self.best, self.wait = state['best'], state['wait']
 
 
 def plateau_cbs(

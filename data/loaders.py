@@ -1,10 +1,12 @@
 """From a folder of images to fastai's DataLoaders: train, valid and test."""
 
 import random
+import signal
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import parent_label
@@ -24,15 +26,18 @@ class SeededDL(TfmdDL):
     """A TfmdDL whose order and augmentation depend on (seed, epoch, image) alone, not on workers or on the past.
 
     `epoch` is set by the training loop (`callbacks.epoch.EpochToLoader`). Outside of it, as in `show_batch`, it is
-    None and each iteration draws anew.
+    None and each iteration draws anew. `skip` batches at its start are left out, where training goes on within an
+    epoch; its length is that of the whole epoch. Iterating draws nothing from the global random states.
     """
 
     epoch: int | None = None
+    skip: int = 0
 
     def __init__(self, dataset, seed: int = 42, **kwargs):
         self.seed, self.stream, self.seen = seed, 0, Counter()
         super().__init__(dataset, **kwargs)
         self.rng = random.Random(seed)
+        self.fake_l.generator = torch.Generator()  # torch's iterators draw their workers' seed from it
 
     def new(self, dataset=None, cls=None, **kwargs):
         """As TfmdDL's, with the same seed."""
@@ -44,6 +49,15 @@ class SeededDL(TfmdDL):
         if self.epoch is not None:
             self.rng = random.Random(f'{self.seed}, {self.epoch}')
         self.stream, self.seen = self.rng.getrandbits(32), Counter()
+
+    def get_idxs(self) -> list[int]:
+        """As TfmdDL's, without those of the first `skip` batches."""
+        idxs = super().get_idxs()
+        return idxs[self.skip * self.bs :] if self.skip else idxs
+
+    def wif(self):
+        """Leave Ctrl-C, which a terminal sends to the workers too, to the process that trains."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def do_item(self, s):
         """Item `s` with draws of its own, also where a sampler repeats it within the epoch."""

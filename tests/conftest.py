@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
     """Makes Learners of the tiny images as `get_learner` does, but of `tiny_net`, each with a run folder of its own."""
     runs = []
-    monkeypatch.setattr(train_fastai, 'cifar_resnet18', tiny_net)
+    monkeypatch.setattr('learner.cifar_resnet18', tiny_net)
 
     def make(recipe=TINY, **kwargs):
         runs.append(tmp_path / f'run{len(runs)}')

@@ -1,43 +1,52 @@
 import hashlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from errors import UserError
-from run_folder import fingerprint, new_run, surroundings, write_json
+from run_folder import fingerprint, locked, new_run, surroundings, write_json
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_makes_the_folder_and_its_models(tmp_path):
-    run = new_run(tmp_path / 'no such' / 'out', 'a name')
+    run = new_run(tmp_path / 'no such' / 'out', 'a name', {'seed': 1})
     assert run == tmp_path / 'no such/out/a name'
     assert (run / 'models').is_dir()
+    assert json.loads((run / 'config.json').read_text()) == {'seed': 1}
+    assert list(run.parent.iterdir()) == [run]
 
 
-def test_default_name_is_a_time_stamp(tmp_path):
-    assert new_run(tmp_path).name.replace('-', '').isdigit()
+def test_default_name_is_a_time_stamp_and_two_in_one_second_get_two(tmp_path):
+    runs = {new_run(tmp_path, None, {}).name for _ in range(5)}
+    assert len(runs) == 5
+    assert all(name.replace('-', '').isdigit() for name in runs)
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
-    assert new_run('~/out', 'n') == tmp_path / 'out/n'
+    assert new_run('~/out', 'n', {}) == tmp_path / 'out/n'
 
 
 def test_an_existing_name_is_refused_and_untouched(tmp_path):
-    new_run(tmp_path, 'n')
+    new_run(tmp_path, 'n', {})
     with pytest.raises(UserError, match=r'n exists: choose another --name'):
-        new_run(tmp_path, 'n')
+        new_run(tmp_path, 'n', {})
 
 
 def test_an_out_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / 'file').write_text('x')
-    with pytest.raises(UserError, match=r"can't be made \(Not a directory\): choose another --out"):
-        new_run(tmp_path / 'file', 'n')
+    with pytest.raises(UserError, match=r"can't have a new run \(File exists\): choose another --out"):
+        new_run(tmp_path / 'file', 'n', {})
 
 
 @pytest.mark.parametrize('name', ['../x', '/tmp/x', 'a/b', '..'])
 def test_a_name_that_leaves_out_is_refused(tmp_path, name):
     with pytest.raises(UserError, match='one folder name'):
-        new_run(tmp_path / 'out', name)
+        new_run(tmp_path / 'out', name, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -66,3 +75,25 @@ def test_surroundings_name_versions_commit_and_device():
     assert torch.__version__.startswith(found['torch'])  # whose build, +cpu or +cu130, pip does not record
     assert {'python', 'fastai', 'albumentations', 'commit', 'device'} <= set(found)
     json.dumps(found)
+
+
+def test_a_run_in_use_is_refused_until_its_process_is_gone(tmp_path):
+    run = new_run(tmp_path, 'n', {})
+    code = f"""
+import time
+from pathlib import Path
+from run_folder import locked
+with locked(Path({str(run)!r})):
+    print('locked', flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert holder.stdout.readline() == b'locked\n'
+        with pytest.raises(UserError, match='n is in use by another process'), locked(run):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with locked(run):
+        pass

@@ -17,10 +17,10 @@ from fastai.vision.core import PILImage
 from PIL import Image
 from tiny import tiny_net, write_images
 
-import train_fastai
 from errors import UserError
 from recipes import PLATEAU, REFERENCE
-from train_fastai import GradCAMInterpretation, find_lr, fit, load_run, main
+from reopen import load_run
+from train_fastai import GradCAMInterpretation, find_lr, fit, main
 
 ROOT = Path(__file__).parents[1]
 PICTURES = (
@@ -48,7 +48,8 @@ def finished(tmp_path_factory):
 def test_run_folder_is_complete(finished):
     folder, _ = finished
     files = {f.relative_to(folder).as_posix() for f in folder.rglob('*') if f.is_file()}
-    tables = {'config.json', 'history.csv', 'summary.json', 'mistakes.csv', 'models/best.pth', 'report.html'}
+    tables = {'config.json', 'sweep.json', 'history.csv', 'summary.json', 'mistakes.csv', 'report.html'}
+    tables |= {f'models/{name}.pth' for name in ('best', 'last', 'last.previous')}
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
 
@@ -85,8 +86,13 @@ def test_summary_agrees_with_the_other_files(finished):
     mistakes = list(csv.DictReader((folder / 'mistakes.csv').open()))
     assert summary['test_accuracy'] == pytest.approx(1 - len(mistakes) / 12)
     assert all(row['actual'] != row['predicted'] and row['file'].startswith('test/') for row in mistakes)
-    assert (config['epochs'], config['bs'], config['seed'], config['recipe_name']) == (2, 6, 42, 'plateau')
-    assert config['recipe']['mom'] == 0.9
+    options, recipe = config['options'], config['recipe']
+    assert (options['epochs'], options['bs'], options['seed'], options['recipe']) == (2, 6, 42, 'plateau')
+    assert (recipe['epochs'], recipe['bs'], recipe['mom']) == (2, 6, 0.9)
+    sweep = json.loads((folder / 'sweep.json').read_text())
+    assert summary['lr'] == pytest.approx(sweep['lr'])
+    trained = sum(float(row['seconds']) for row in rows)
+    assert summary['seconds'] == pytest.approx(sweep['seconds'] + trained, abs=0.1)
 
 
 def test_kept_weights_give_the_test_accuracy(finished):
@@ -202,11 +208,13 @@ def test_without_cifar10_and_network_both_ways_out_are_named(tmp_path):
 
 def test_help_names_every_option():
     done = run('--help', COLUMNS='120')
-    options = 'data recipe epochs bs lr valid fraction seed workers out name skip-bad review'
+    options = (
+        'data recipe epochs bs lr valid fraction seed workers checkpoint-minutes out name skip-bad config resume review'
+    )
     assert re.findall(r'^  --([\w-]+)', done.stdout, flags=re.M) == options.split()
 
 
-def test_repl_line(learner, monkeypatch):
+def test_repl_line(learner):
     learn = learner()
     sweep = find_lr(learn)
     history = fit(learn, 2, sweep.lr)
@@ -224,7 +232,7 @@ def test_repl_line(learner, monkeypatch):
 def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
     (block,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_fastai, 'cifar_resnet18', tiny_net)
+    monkeypatch.setattr('learner.cifar_resnet18', tiny_net)
     names = {}
     exec(block.replace("'digits'", f'{str(folder)!r}, bs=4, valid=0.25').replace('fit(learn, 5', 'fit(learn, 1'), names)
     assert len(names['interp'].targs) == 12

@@ -1,0 +1,134 @@
+"""A training run that goes on where it stopped, as if it had not."""
+
+import os
+from pathlib import Path
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.torch_core import get_random_states, set_random_states
+from torch import Tensor
+
+from callbacks.plateau import ReduceLROnPlateau
+from tensor_file import load_tensors, save_tensors
+
+NAMES = 'last.pth', 'last.previous.pth'
+
+
+class Checkpoint(Callback):
+    """Write all that the rest of the training depends on to `folder`/last.pth, and start from `state` if it's given.
+
+    That is after each epoch, after the first batch that ends `minutes` after the last time, and when `stop` is set,
+    which ends the training with a KeyboardInterrupt. The file before is kept as last.previous.pth. `state` is what
+    `load_checkpoint` returns. A callback with `state_dict` and `load_state_dict` takes part.
+    """
+
+    order = ReduceLROnPlateau.order + 1  # after an epoch the learning rate may just have been cut
+
+    def __init__(self, folder: Path, minutes: float, stop: Event, state: dict | None = None):
+        self.folder, self.minutes, self.stop, self.state = folder, minutes, stop, state
+
+    def before_fit(self):
+        """Put everything but the epoch's own meters to where `state` was."""
+        self.saved, self.place, self.meters = perf_counter(), (0, 0), []
+        if not self.state:
+            for name in NAMES:  # an earlier training's
+                (self.folder / name).unlink(missing_ok=True)
+            return
+        self.place, self.meters = (self.state['epoch'], self.state['batch']), self.state['meters']
+        self.model.load_state_dict(self.state['model'])
+        self.opt.load_state_dict(self.state['opt'])
+        if scaler := getattr(self.learn, 'scaler', None):
+            scaler.load_state_dict(self.state['scaler'])
+        for cb in self._stateful():
+            cb.load_state_dict(self.state['callbacks'][cb.name])
+        self._restore_meters()
+        self.learn.first_epoch, self.dls.train.skip = self.place
+        set_random_states(**_unpacked(self.state['random']))
+        print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
+
+    def before_train(self):
+        """Restore the meters that the epoch's start has just reset."""
+        if self.state:
+            self._restore_meters()
+            self.state = None
+
+    def after_batch(self):
+        """Note where we are, and save if it's time or if training has to stop."""
+        if self.training:
+            self.place = self.epoch, self.iter + 1
+            self.meters = [_numbers(meter) for meter in self.recorder._train_mets]
+        if self.stop.is_set():
+            self.save()
+            raise KeyboardInterrupt
+        if self.training and perf_counter() - self.saved >= 60 * self.minutes:
+            self.save()
+
+    def after_train(self):
+        """The next batch is the next epoch's."""
+        self.dls.train.skip = 0
+
+    def after_epoch(self):
+        """Save, with the smoothed loss, which goes on, and without the metrics, which start anew."""
+        self.place, self.meters = (self.epoch + 1, 0), self.meters[:1]
+        self.save()
+
+    def save(self):
+        """Write the checkpoint; if that fails the one before it is as it was."""
+        scaler = getattr(self.learn, 'scaler', None)
+        state = {
+            'epoch': self.place[0],
+            'batch': self.place[1],
+            'model': self.model.state_dict(),
+            'opt': self.opt.state_dict(),
+            'scaler': scaler and scaler.state_dict(),
+            'callbacks': {cb.name: cb.state_dict() for cb in self._stateful()},
+            'meters': self.meters,
+            'random': _packed(get_random_states()),
+        }
+        last, previous = (self.folder / name for name in NAMES)
+        if last.exists():
+            os.replace(last, previous)
+        save_tensors(state, last)
+        self.saved = perf_counter()
+
+    def _stateful(self) -> list[Callback]:
+        # by the class: a callback hands what it doesn't have itself on to the Learner, and that to the model
+        return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
+
+    def _restore_meters(self):
+        # none at the start of an epoch but the smoothed loss, the first
+        for meter, numbers in zip(self.recorder._train_mets, self.meters, strict=False):
+            vars(meter).update(numbers)
+
+
+def load_checkpoint(folder: Path) -> dict | None:
+    """The newest undamaged checkpoint in `folder`; None where there is none. Says which one it can't use."""
+    for name in NAMES:
+        try:
+            return load_tensors(folder / name)
+        except FileNotFoundError:
+            continue
+        except ValueError as e:
+            print(f'{e}: taking the one before')
+    return None
+
+
+def _numbers(meter: Any) -> dict:
+    """What a fastai Metric has counted so far; copied, as `lerp` and `+=` may work in place."""
+    plain = {k: v.as_subclass(Tensor).clone() if isinstance(v, Tensor) else v for k, v in vars(meter).items()}
+    return {k: v for k, v in plain.items() if isinstance(v, int | float | Tensor)}
+
+
+def _packed(states: dict) -> dict:
+    """`get_random_states` without numpy's array, which would not load with `weights_only`."""
+    name, keys, *rest = states['numpy_state']
+    return {**states, 'numpy_state': [name, torch.from_numpy(keys.astype(np.int64)), *rest]}
+
+
+def _unpacked(states: dict) -> dict:
+    name, keys, *rest = states['numpy_state']
+    return {**states, 'numpy_state': (name, keys.numpy().astype(np.uint32), *rest)}

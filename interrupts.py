@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM, where work would be lost by stopping at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, as Slurm and spot machines send it; the second ends all at once.
+
+    Whoever finds it set winds up and raises KeyboardInterrupt; if nobody did, that comes at the end. In another thread
+    than the main one, which alone may handle signals, nothing changes.
+    """
+    asked = threading.Event()
+
+    def ask(signum, frame):
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        # not `print`, which may be what was interrupted
+        os.write(2, b'\nstopping after this batch; once more to stop at once\n')
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if asked.is_set():
+        raise KeyboardInterrupt

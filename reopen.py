@@ -1,0 +1,55 @@
+"""A run that was there before: to look at again, or to go on with."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+
+from data.loaders import get_dls
+from errors import UserError
+from learner import get_learner
+from options import loader_options, read_config
+from run_folder import fingerprint_images, surroundings
+from tensor_file import load_tensors
+
+
+def load_run(run: str | Path) -> Learner:
+    """The Learner of a finished run, with its images and kept weights; UserError where they are no longer there."""
+    run = Path(run).expanduser()
+    if not (run / 'summary.json').is_file():
+        raise UserError(f'{run} is no finished run: it has no summary.json')
+    config = read_config(run / 'config.json')
+    dls = get_dls(**loader_options(config['options'], config['recipe']))
+    refuse_other_images(dls, config, run)
+    learn = get_learner(dls, path=run)
+    learn.model.load_state_dict(load_tensors(run / 'models/best.pth'))
+    return learn
+
+
+def refuse_other_images(dls: DataLoaders, config: dict[str, Any], run: Path) -> None:
+    """UserError where `dls` has not the images that the run was begun with."""
+    if fingerprint_images(dls) != config['images']:
+        raise UserError(f'the images of {config["options"]["data"]} are no longer those of {run}: train anew')
+
+
+def name_changes(config: dict[str, Any]) -> None:
+    """Say which code, libraries and device are no longer those that the run was begun with."""
+    before, now = config['surroundings'], surroundings()
+    for name in now:
+        if now[name] != before.get(name):
+            print(f'changed since the run began: {name}, {before.get(name)} -> {now[name]}')
+
+
+@contextmanager
+def says_how_to_go_on(run: Path) -> Iterator[None]:
+    """Name the command for it where the run is stopped, or the system's refusal stops it."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError, RuntimeError):
+        print(f'to go on: python train_fastai.py --resume {shlex.quote(str(run))}', file=sys.stderr)
+        raise

@@ -1,0 +1,37 @@
+"""Tensors in files: written whole, and read only where they are undamaged."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import torch
+
+from atomic import replacing
+
+
+def save_tensors(content: Any, file: Path) -> None:
+    """Write `content`, tensors in dicts and lists, to `file`; where that fails, `file` is as it was.
+
+    Through memory: torch's own writer turns a full disk's OSError into a RuntimeError that names no file.
+    """
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    with replacing(file) as part:
+        part.write_bytes(buffer.getbuffer())
+
+
+def load_tensors(file: Path) -> Any:
+    """What `save_tensors` wrote, on the CPU. Runs no code that the file may hold; ValueError if it is damaged.
+
+    torch writes a zip archive with a CRC-32 for each tensor, but its own reader doesn't compare them.
+    """
+    try:
+        with ZipFile(file) as archive:
+            if damaged := archive.testzip():
+                raise BadZipFile(f'{damaged} has another checksum')
+        return torch.load(file, map_location='cpu', weights_only=True)
+    except OSError:
+        raise
+    except Exception as e:  # zipfile and torch have many for a broken archive, such as struct.error and KeyError
+        raise ValueError(f'{file} is damaged: {" ".join(str(e).split()) or type(e).__name__}') from e

@@ -1,0 +1,190 @@
+import csv
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from fastai.callback.core import Callback
+from fastai.torch_core import set_seed
+from tiny import TINY
+
+from callbacks.checkpoint import load_checkpoint
+from train_fastai import fit
+
+RECIPE = replace(TINY, dropout=0.5, patience=1)  # dropout draws from torch's random state
+EPOCHS = 4  # of 4 batches
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+class Kill(Callback):
+    """Raise in `event` of an epoch and batch."""
+
+    order = 100
+
+    def __init__(self, event, epoch, batch):
+        self.at, self.place = event, (epoch, batch)
+
+    def __call__(self, event_name):
+        if event_name == self.at and (self.learn.epoch, getattr(self.learn, 'iter', 0)) == self.place:
+            raise Killed
+
+
+def make(learner, seed=0):
+    set_seed(seed)
+    return learner(RECIPE)
+
+
+def ending(learn):
+    """What has to come out the same: best and last weights with all that goes on from them, and the history."""
+    rows = [{**row, 'seconds': None} for row in csv.DictReader((learn.path / 'history.csv').open())]
+    best, last = (torch.load(learn.path / f'models/{name}.pth', weights_only=True) for name in ('best', 'last'))
+    last['callbacks']['history'] = None  # which has the seconds
+    return {'history': rows, 'best': best, 'last': last}
+
+
+def assert_same(a, b):
+    """Bit for bit."""
+    a, b = flat(a), flat(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        same = torch.equal(a[name], b[name]) if isinstance(a[name], torch.Tensor) else a[name] == b[name]
+        assert same, (name, a[name], b[name])
+
+
+def flat(content, name=''):
+    if isinstance(content, dict | list | tuple):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        return {k: v for key, value in items for k, v in flat(value, f'{name}.{key}').items()}
+    return {name: content}
+
+
+@pytest.fixture
+def uninterrupted(learner):
+    learn = make(learner)
+    fit(learn, EPOCHS, 0.05)
+    return ending(learn)
+
+
+@pytest.mark.parametrize(('event', 'epoch', 'batch'), [
+    ('after_batch', 0, 1),  # before the first checkpoint but that of the batch
+    ('before_batch', 1, 2),
+    ('after_backward', 2, 3),
+    ('before_validate', 1, 3),
+    ('after_validate', 2, 1),
+    ('after_epoch', 3, 1),  # all trained, nothing reviewed
+])  # fmt: skip
+@pytest.mark.parametrize('minutes', [0, 60])  # a checkpoint after each batch, and after each epoch only
+def test_what_was_killed_comes_out_the_same(learner, uninterrupted, event, epoch, batch, minutes):
+    killed = make(learner)
+    killed.add_cb(Kill(event, epoch, batch))
+    with pytest.raises(Killed):
+        fit(killed, EPOCHS, 0.05, checkpoint_minutes=minutes)
+    # another process has other weights and random states, unless it has to begin as the first one did
+    begun = load_checkpoint(killed.path / 'models') is not None
+    learn = make(learner, seed=1 if begun else 0)
+    learn.path = killed.path
+    history = fit(learn, EPOCHS, 0.9 if begun else 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)
+    assert list(history.epoch) == list(range(EPOCHS))
+    assert torch.equal(learn.model.fc.bias, uninterrupted['best']['fc.bias'])
+
+
+def test_killed_again_and_again(learner, uninterrupted):
+    learn = make(learner)
+    path = learn.path
+    for seed, place in enumerate(((0, 2), (0, 3), (1, 0), (2, 1), (3, 3)), 1):
+        kill = Kill('after_pred', *place)
+        learn.add_cb(kill)
+        with pytest.raises(Killed):
+            fit(learn, EPOCHS, 0.05, checkpoint_minutes=0, resume=True)
+        learn = make(learner, seed=seed)
+        learn.path = path
+    fit(learn, EPOCHS, 0.05, checkpoint_minutes=0, resume=True)
+    assert_same(ending(learn), uninterrupted)
+
+
+def test_the_interrupted_learner_itself_goes_on(learner, uninterrupted):
+    learn = make(learner)
+    kill = Kill('after_pred', 1, 2)
+    learn.add_cb(kill)
+    with pytest.raises(Killed):
+        fit(learn, EPOCHS, 0.05, checkpoint_minutes=0)
+    learn.remove_cb(kill)
+    fit(learn, EPOCHS, 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)
+
+
+def test_more_epochs_later_are_as_more_epochs_at_once(learner, uninterrupted):
+    learn = make(learner)
+    fit(learn, 2, 0.05)
+    fit(learn, EPOCHS, 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)
+
+
+def test_a_fit_that_does_not_resume_starts_anew_and_forgets_the_old_checkpoints(learner):
+    learn = make(learner)
+    fit(learn, 3, 0.05)
+    assert list(fit(learn, 1, 0.05).epoch) == [0]
+    assert [file.name for file in sorted((learn.path / 'models').iterdir())] == ['best.pth', 'last.pth']
+    assert load_checkpoint(learn.path / 'models')['epoch'] == 1
+
+
+@pytest.mark.parametrize('damage', ['cut', 'flip', 'gone'])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(learner, uninterrupted, damage, capsys):
+    killed = make(learner)
+    killed.add_cb(Kill('after_pred', 3, 1))
+    with pytest.raises(Killed):
+        fit(killed, EPOCHS, 0.05)
+    last = killed.path / 'models/last.pth'
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.unlink() if damage == 'gone' else last.write_bytes(content[:-1] if damage == 'cut' else content)
+    assert load_checkpoint(last.parent)['epoch'] == 2
+    assert (f'{last} is damaged' in capsys.readouterr().out) == (damage != 'gone')
+    learn = make(learner, seed=1)
+    learn.path = killed.path
+    fit(learn, EPOCHS, 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)
+
+
+def test_both_damaged_starts_anew(learner, uninterrupted, capsys):
+    killed = make(learner)
+    killed.add_cb(Kill('after_pred', 3, 1))
+    with pytest.raises(Killed):
+        fit(killed, EPOCHS, 0.05)
+    for name in ('last', 'last.previous'):
+        (killed.path / f'models/{name}.pth').write_bytes(b'')
+    learn = make(learner)
+    learn.path = killed.path
+    fit(learn, EPOCHS, 0.05, resume=True)
+    assert capsys.readouterr().out.count('is damaged') == 2
+    assert_same(ending(learn), uninterrupted)
+
+
+def test_a_write_that_fails_leaves_the_checkpoint_before(learner, uninterrupted, monkeypatch):
+    learn = make(learner)
+    kept = learn.path / 'kept'
+    fit(learn, 2, 0.05)
+    shutil.copytree(learn.path / 'models', kept)
+
+    def full(content, file):
+        raise OSError(28, 'No space left on device', str(file))
+
+    with monkeypatch.context() as patched:
+        patched.setattr('callbacks.checkpoint.save_tensors', full)
+        with pytest.raises(OSError, match='No space left'):
+            fit(learn, EPOCHS, 0.05, checkpoint_minutes=0, resume=True)
+    assert_same(load_checkpoint(learn.path / 'models'), load_checkpoint(kept))
+    fit(learn, EPOCHS, 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)
+
+
+def test_the_seconds_of_an_epoch_count_over_its_parts(learner):
+    learn = make(learner)
+    fit(learn, 1, 0.05)
+    state = load_checkpoint(learn.path / 'models')
+    assert state['callbacks']['history']['rows'][0]['seconds'] > 0
+    assert state['callbacks']['history']['before'] < 1
