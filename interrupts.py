@@ -26,7 +26,8 @@ def deferred_interrupts() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
+    signals = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]  # as nohup wants
+    before = {signum: signal.signal(signum, ask) for signum in signals}
     try:
         yield asked
     finally:

@@ -1,6 +1,5 @@
 """A fastai Learner by a recipe, and its training."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import OptimWrapper
 from fastcore.basics import noop
-from fastcore.imports import in_notebook
 
+from bars import shows_bars
 from callbacks.checkpoint import Checkpoint, load_checkpoint
 from callbacks.epoch import EpochToLoader
 from callbacks.eta import ETA
@@ -72,7 +71,7 @@ def get_learner(dls: DataLoaders, recipe: Recipe | None = None, path: str | Path
     if dls.device.type == 'cuda':
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         learn.add_cb(MixedPrecision(AMPMode.BF16 if bf16 else AMPMode.FP16))
-    if not _shows_bars():
+    if not shows_bars():
         learn.remove_cb(ProgressCallback).logger = noop  # EpochLines prints instead
     return learn
 
@@ -95,7 +94,7 @@ def fit(
     recipe, models = learn.recipe, learn.path / learn.model_dir
     history = History(learn.path / 'history.csv')
     cbs = [*plateau_cbs(patience=recipe.patience, factor=recipe.factor), StopOnNaN(), history, ETA()]
-    if not _shows_bars():
+    if not shows_bars():
         cbs.append(EpochLines())
     with deferred_interrupts() as stop:
         cbs.append(Checkpoint(models, checkpoint_minutes, stop, load_checkpoint(models) if resume else None))
@@ -104,8 +103,3 @@ def fit(
         finally:
             learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None
     return history.table
-
-
-def _shows_bars() -> bool:
-    """Whether the output can draw a progress bar."""
-    return in_notebook() or sys.stdout.isatty()

@@ -30,6 +30,7 @@ from atomic import remove_parts, replacing
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
 from interpret import plots
+from interpret.faithfulness import faithfulness
 from interpret.interpretation import GradCAMInterpretation
 from interpret.report import write_report
 from learner import fit, get_learner
@@ -49,14 +50,25 @@ __all__ = [
 COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
-def review(learn: Learner, out: str | Path) -> GradCAMInterpretation:
-    """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, go to `out`."""
+def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInterpretation:
+    """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, go to `out`.
+
+    Whether Grad-CAM says anything about this model is measured for 30 s, or a tenth of the `seconds` that the run took
+    if that is longer, on at most 100 images, as `faithfulness.csv`. A model that Grad-CAM can't explain goes without.
+    """
     out = Path(out)
     interp = GradCAMInterpretation.from_learner(learn)
     with replacing(out / 'mistakes.csv') as part:
         # a file's name need not be UTF-8
         interp.mistakes(k=None).to_csv(part, index=False, errors='surrogateescape')
     plots.save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
+    try:
+        interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))
+    except ValueError as e:
+        print(f'no Grad-CAM: {e}')
+        return interp
+    with replacing(out / 'faithfulness.csv') as part:
+        interp.faithfulness.to_csv(part)
     plots.save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
     return interp
 
@@ -97,7 +109,7 @@ def conclude(learn: Learner, history: pd.DataFrame, test_selected_on: bool, seco
 
     `seconds` is what sweep and training took.
     """
-    interp, best = review(learn, learn.path), history.loc[history.valid_loss.idxmin()]
+    interp, best = review(learn, learn.path, seconds), history.loc[history.valid_loss.idxmin()]
     summary = {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
         'lr': history.lr[0],

@@ -31,17 +31,17 @@ def grad_cam(
 
     Selvaraju et al. 2017, Grad-CAM: https://arxiv.org/abs/1610.02391
     """
-    model = _original(model)
+    model = original(model)
     names = default_layers(model, x) if layers is None else _names(model, layers)
     maps = {}
-    with _explaining(model, x):
+    with explaining(model, x):
         logits, acts = _forward(model, x, names)
         classes = _classes(targets, logits)
         weights = [_weights(logits, acts, chosen) for chosen in classes.view(len(x), -1).T]
         for (name, act), *by_class in zip(acts.items(), *weights, strict=True):
             cam = torch.einsum('nkc,nchw->nkhw', torch.stack(by_class, 1), act.detach().float()).relu()
             if not raw:
-                cam = _rescale(F.interpolate(cam, x.shape[-2:], mode='bilinear', align_corners=False))
+                cam = rescale(F.interpolate(cam, x.shape[-2:], mode='bilinear', align_corners=False))
             maps[name] = cam.view(classes.shape + cam.shape[-2:])
     return maps
 
@@ -51,7 +51,7 @@ def default_layers(model: nn.Module, x: Tensor) -> list[str]:
 
     Of nested layers the outermost counts: a whole block, not one of its parts or the first part of the next block.
     """
-    model = _original(model)
+    model = original(model)
     if all(hasattr(model, stage) for stage in RESNET_STAGES):
         return list(RESNET_STAGES)
     runs, sizes = Counter(), {}
@@ -62,7 +62,7 @@ def default_layers(model: nn.Module, x: Tensor) -> list[str]:
             sizes[name] = tuple(out.shape[-2:])
 
     modules = dict(model.named_modules())
-    with _explaining(model, x), torch.no_grad(), _hooked(model, modules, note):
+    with explaining(model, x), torch.no_grad(), _hooked(model, modules, note):
         model(_plain(x[:1]))
 
     (H, W), chosen = x.shape[-2:], {}
@@ -77,7 +77,7 @@ def default_layers(model: nn.Module, x: Tensor) -> list[str]:
     return list(chosen.values())
 
 
-def _original(model: nn.Module) -> nn.Module:
+def original(model: nn.Module) -> nn.Module:
     """The module that `torch.compile` wrapped: it has the plain names."""
     return getattr(model, '_orig_mod', model)
 
@@ -88,7 +88,7 @@ def _plain(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _explaining(model: nn.Module, x: Tensor) -> Iterator[None]:
+def explaining(model: nn.Module, x: Tensor) -> Iterator[None]:
     """Eval mode, gradients, full precision and no compiled code (it skips hooks); then all as it was before."""
     modes = {module: module.training for module in model.modules()}
     full_precision = torch.autocast(x.device.type, enabled=False)
@@ -117,7 +117,7 @@ def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> list[str]:
     names = {module: name for name, module in reversed(modules.items())}  # the first, if a module has several
     found = {}
     for layer in [layers] if isinstance(layers, str | nn.Module) else layers:  # a Sequential, too, is one layer
-        name = layer if isinstance(layer, str) else names.get(_original(layer))
+        name = layer if isinstance(layer, str) else names.get(original(layer))
         if name not in modules:
             label = repr(layer) if isinstance(layer, str) else f'of type {type(layer).__name__}'
             raise ValueError(f'layer {label} is not in the model: take one of model.named_modules()')
@@ -177,7 +177,7 @@ def _weights(logits: Tensor, acts: dict[str, Tensor], classes: Tensor) -> list[T
     return [grad.float().mean((-2, -1)) for grad in grads]
 
 
-def _rescale(cam: Tensor) -> Tensor:
+def rescale(cam: Tensor) -> Tensor:
     """Each map's minimum to 0, its maximum to 1; one that is constant but for rounding to 0, not to amplified noise."""
     low, high = cam.amin((-2, -1), keepdim=True), cam.amax((-2, -1), keepdim=True)
     return torch.where(high - low <= 1e-5 * high, 0, (cam - low) / (high - low))

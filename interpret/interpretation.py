@@ -38,8 +38,11 @@ class GradCAMInterpretation(ClassificationInterpretation):
     """fastai's `ClassificationInterpretation`, with what was predicted kept, the mistakes as a table and their maps.
 
     Every method works from the one inference pass of `from_learner`: `preds` (probabilities, N x C), `targs`, `decoded`
-    (class indices, N) and `losses` (the learner's own loss, N), in the order of `dl`'s items.
+    (class indices, N) and `losses` (the learner's own loss, N), in the order of `dl`'s items. Where `faithfulness` is
+    set, to the table that `interpret.faithfulness` measures, pictures and page stamp the layers that it doesn't trust.
     """
+
+    faithfulness: pd.DataFrame | None = None
 
     def __init__(self, learn: Learner, dl: TfmdDL, preds: Tensor, targs: Tensor, losses: Tensor, act=None):
         super().__init__(learn, dl, losses, act)
@@ -80,6 +83,11 @@ class GradCAMInterpretation(ClassificationInterpretation):
         """
         wrong = (self.decoded != self.targs).nonzero().squeeze(1)
         return self._table(wrong[self.losses[wrong].argsort(descending=True)][:k])
+
+    def stamp(self, layer: str) -> str:
+        """What to say beside the maps of `layer` if they were measured and don't explain this model; else ''."""
+        table = self.faithfulness
+        return '' if table is None or layer not in table.index or table.faithful[layer] else 'not faithful here'
 
     def suspects(self, k: int | None = 25) -> pd.DataFrame:
         """The `k` images, right or wrong, whose label is the most doubtful, worst first; columns as in `mistakes`."""
@@ -147,7 +155,8 @@ class GradCAMInterpretation(ClassificationInterpretation):
         fig, axs = new_figure(rows, cols, figsize=size, dpi=100, layout='none', gridspec_kw=grid, **kwargs)
         fig.suptitle(title, y=1, va='top')
         for name, ax in zip(maps, axs[0, 1::step], strict=True):
-            ax.set_title(name, loc='left', fontweight='bold', pad=20)  # above the line that the first row's text takes
+            head = f'{name}\n{self.stamp(name)}'.rstrip()
+            ax.set_title(head, loc='left', fontweight='bold', pad=20)  # above the line that the first row's text takes
         for row, image, text, *cams in zip(axs, images, self._titles(idxs), *maps.values(), strict=True):
             row[0].set_title(text, loc='left')
             image.show(ctx=row[0])

@@ -4,7 +4,7 @@
 {
   const byId = (id) => document.getElementById(id);
   const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-  const { key, maps, orders, colours } = JSON.parse(byId('data').textContent);
+  const { key, maps, orders, stamps, colours } = JSON.parse(byId('data').textContent);
   const palette = bytes(colours); // 256 x RGBA
   const list = byId('list');
   const items = [...list.children]; // in the order of `maps`
@@ -69,20 +69,33 @@
   // Maps
 
   function drawMaps() {
+    const own = maps[items.indexOf(current)];
+    for (const id of ['explained', 'maps', 'why']) byId(id).hidden = !own.length;
+    byId('mapless').hidden = own.length;
     const chosen = Number(byId('layer').value);
     const image = current.querySelector('img');
     const [width, height] = ['width', 'height'].map((o) => Number(image.getAttribute(o)));
-    maps[items.indexOf(current)].forEach((map, i) => {
+    own.forEach((map, i) => {
       const values = enlarge(bytes(map[why]), map.width, map.height, width, height);
       const figure = byId('film').children[i];
       paint(figure.firstElementChild, values, width, height);
       figure.toggleAttribute('aria-current', i === chosen);
       if (i !== chosen) return;
       paint(byId('map'), values, width, height);
-      byId('layer').setAttribute('aria-valuetext', map.layer);
-      byId('evidence').textContent = `Evidence for ${current.dataset[why]} in ${map.layer}, ${map.height} × ${map.width}`;
+      byId('layer').setAttribute('aria-valuetext', [map.layer, stamps[map.layer]].filter(Boolean).join(', '));
+      const text = `Evidence for ${current.dataset[why]} in ${map.layer}, ${map.height} × ${map.width} `;
+      byId('evidence').replaceChildren(text, ...stamped(map.layer));
     });
     for (const button of reasons) button.setAttribute('aria-pressed', button.dataset.why === why);
+  }
+
+  // The stamp of a layer whose maps were measured and found to say nothing here, if it has one.
+  function stamped(layer) {
+    if (!stamps[layer]) return [];
+    const stamp = document.createElement('span');
+    stamp.className = 'stamp';
+    stamp.textContent = stamps[layer];
+    return [stamp];
   }
 
   // As `grad_cam` does: bilinear between the pixels' centres, then from the map's minimum to its maximum.
@@ -205,7 +218,7 @@
   for (const { layer } of maps[0]) {
     const figure = document.createElement('figure');
     const caption = document.createElement('figcaption');
-    caption.textContent = layer;
+    caption.append(`${layer} `, ...stamped(layer));
     figure.append(document.createElement('canvas'), caption);
     byId('film').append(figure);
   }

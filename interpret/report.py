@@ -16,15 +16,17 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib import colormaps
 from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
-from torch import Tensor
+from torch import Tensor, nn
 
 from atomic import replacing
-from interpret.gradcam import _rescale, grad_cam
+from bars import progress
+from interpret.gradcam import grad_cam, rescale
 from interpret.interpretation import GradCAMInterpretation
 
 LIMIT = 25_000_000  # bytes of the page
 MARKUP = 1_500  # more than the bytes of a mistake's text and tags
 BATCH = 64
+MAPPED = 16 * BATCH  # mistakes at most that get maps: on a CPU ResNet-18 maps 10 to 25 images of 32x32 a second
 IMAGE_SIDE, MAP_SIDE, SAMPLES_SIDE, PLOT_SIDE = 128, 32, 600, 1600  # pixels, at most
 CLASSES = 100  # at most, in the confusion matrix and of the augmented samples: it's a page for people
 PLOTS = {
@@ -37,15 +39,18 @@ PLOTS = {
 def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) -> Path:
     """Write `run`/report.html, where a person reviews the mistakes of `interp`, and return its path.
 
-    It shows what the run folder has of summary.json, config.json, history.csv and plots/, and the Grad-CAM maps of
-    `layers` (as `grad_cam` takes them). One file of at most 25 MB: if not all mistakes fit, it has those with the
-    highest loss and says so.
+    It shows what the run folder has of summary.json, config.json, history.csv and plots/, the Grad-CAM maps of `layers`
+    (as `grad_cam` takes them) and what `interp.faithfulness` says of them. One file of at most 25 MB: if not all
+    mistakes fit, it has those with the highest loss and says so. Only the 1,024 with the highest loss have maps, which
+    are what takes long: a count and not a time, so that the same run gives the same page on every machine. By default a
+    model without maps has a page without; ValueError if it's `layers` that have none.
     """
     run, name = Path(run), Path(run).resolve().name
     table = interp.mistakes(k=None)
     # a browser keeps the verdicts under this name: as long as the run has these mistakes, wherever the page lies
     key = hashlib.sha256(f'{name}\n{table.iloc[:, :3].to_csv()}'.encode()).hexdigest()[:32]
     page = {'name': name, 'key': key, 'wrong': len(table), **_numbers(interp), **_folder(run)}
+    page['faithfulness'] = interp.faithfulness
     env = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = env.get_template('report.html.j2')
 
@@ -58,11 +63,13 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
         images.append(image)
         maps.append(cams)
 
+    page['mapped'] = sum(map(bool, maps))
     table = table[: len(images)]
     orders = {'loss': -table.loss, 'doubt': table.label_quality, 'confidence': -table.probability}
     data = {
         'maps': maps,
         'orders': {name: by.to_numpy().argsort(kind='stable').tolist() for name, by in orders.items()},
+        'stamps': {cam['layer']: interp.stamp(cam['layer']) for cams in maps[:1] for cam in cams},
         'colours': _base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
     }
     with replacing(run / 'report.html') as part:
@@ -101,16 +108,27 @@ def _folder(run: Path) -> dict:
 
 
 def _pictures(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[tuple[dict, list[dict]]]:
-    """Of each image: itself, and for each layer the maps of what was predicted and of what it is."""
-    for start in range(0, len(idxs), BATCH):
+    """Of each image: itself, and for each layer the maps of what was predicted and of what it is, if it has any."""
+    for start in progress(range(0, len(idxs), BATCH)):
         chosen = idxs[start : start + BATCH]
         x, _, targs, decoded, _ = interp[chosen]
         images = interp.dl._pre_show_batch((x, targs), max_n=len(chosen))[2].itemgot(0)
-        model, classes = interp.learn.model, torch.stack([decoded, targs], 1)
-        cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
-        cams = {layer: _to_bytes(cam) for layer, cam in cams.items()}
+        cams = {}
+        if start < MAPPED:
+            cams = _maps(interp.learn.model, x, torch.stack([decoded, targs], 1), layers)
         for i, image in enumerate(images):
             yield _picture(_to_pil(image), IMAGE_SIDE), [_encoded(layer, *cam[i]) for layer, cam in cams.items()]
+
+
+def _maps(model: nn.Module, x: Tensor, classes: Tensor, layers) -> dict[str, np.ndarray]:
+    """The maps of each layer, N x 2 x h x w; none if no `layers` were asked for and the model's own have no maps."""
+    try:
+        cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
+    except ValueError:
+        if layers is not None:
+            raise
+        return {}
+    return {layer: _to_bytes(cam) for layer, cam in cams.items()}
 
 
 def _picture(image: Image.Image, side: int) -> dict:
@@ -130,7 +148,7 @@ def _to_pil(image: Tensor) -> Image.Image:
 def _to_bytes(cams: Tensor) -> np.ndarray:
     """Raw maps, N x K x h x w, each from 0 to 255 and at most 32 x 32: the page enlarges them as `grad_cam` does."""
     h, w = cams.shape[-2:]
-    small = _rescale(F.adaptive_avg_pool2d(cams, (min(h, MAP_SIDE), min(w, MAP_SIDE))))
+    small = rescale(F.adaptive_avg_pool2d(cams, (min(h, MAP_SIDE), min(w, MAP_SIDE))))
     return (255 * small).round().byte().cpu().numpy()
 
 

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fastai.vision.core import PILImage
 from PIL import Image
 from tiny import tiny_net, write_images
+from torchvision.models import resnet18
 
 from errors import UserError
 from recipes import PLATEAU, REFERENCE
 from reopen import load_run
-from train_fastai import GradCAMInterpretation, find_lr, fit, main
+from train_fastai import GradCAMInterpretation, find_lr, fit, main, review
 
 ROOT = Path(__file__).parents[1]
 PICTURES = (
@@ -48,7 +50,15 @@ def finished(tmp_path_factory):
 def test_run_folder_is_complete(finished):
     folder, _ = finished
     files = {f.relative_to(folder).as_posix() for f in folder.rglob('*') if f.is_file()}
-    tables = {'config.json', 'sweep.json', 'history.csv', 'summary.json', 'mistakes.csv', 'report.html'}
+    tables = {
+        'config.json',
+        'sweep.json',
+        'history.csv',
+        'summary.json',
+        'mistakes.csv',
+        'faithfulness.csv',
+        'report.html',
+    }
     tables |= {f'models/{name}.pth' for name in ('best', 'last', 'last.previous')}
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
@@ -125,13 +135,36 @@ def test_existing_name_is_refused(finished):
 
 def test_review_again_without_training_gives_the_same(finished):
     folder, _ = finished
-    old = {f: (folder / f).read_bytes() for f in ('mistakes.csv', 'summary.json', 'models/best.pth', 'history.csv')}
+    tables = ('mistakes.csv', 'faithfulness.csv', 'summary.json', 'models/best.pth', 'history.csv')
+    old = {f: (folder / f).read_bytes() for f in tables}
     (folder / 'mistakes.csv').unlink()
+    (folder / 'faithfulness.csv').unlink()
     (folder / 'report.html').unlink()
     done = run('--review', folder)
     assert done.returncode == 0, done.stderr
     assert (folder / 'report.html').exists()
     assert {f: (folder / f).read_bytes() for f in old} == old
+
+
+def test_maps_are_measured_and_stamped(finished):
+    table = pd.read_csv(finished[0] / 'faithfulness.csv', index_col='layer')
+    assert list(table.index) == ['layer1', 'layer2', 'layer3', 'layer4']
+    assert (table.images == 12).all()  # all there are, as it takes less than 30 s
+    columns = ['over_random', 'over_centre', 'unlike_random_weights']
+    assert (table.faithful == (table[columns] > table[[f'{o}_ci' for o in columns]].to_numpy()).all(axis=1)).all()
+    page = (finished[0] / 'report.html').read_text()
+    stamps = json.loads(page.split('id="data">')[1].split('</script>')[0])['stamps']
+    assert {layer for layer, stamp in stamps.items() if stamp} == set(table.index[~table.faithful])
+
+
+def test_review_of_a_model_that_grad_cam_cannot_explain(learner, tmp_path, capsys):
+    learn = learner()
+    learn.model = resnet18(num_classes=3)  # which ends at 1x1 for these images
+    interp = review(learn, tmp_path / 'out')
+    assert interp.faithfulness is None
+    assert "no Grad-CAM: layer 'layer3' is 1x1" in capsys.readouterr().out
+    files = {f.name for f in (tmp_path / 'out').rglob('*') if f.is_file()}
+    assert files == {'mistakes.csv', 'confusion_matrix.png'}
 
 
 def test_review_of_what_is_no_finished_run(tmp_path):

@@ -1,15 +1,18 @@
-from types import SimpleNamespace
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastai.learner import Learner
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.stats import ttest_1samp
 from tiny import tiny_dls
 from torch import nn
 
 from interpret.faithfulness import faithfulness
+from interpret.gradcam import grad_cam
 from interpret.interpretation import GradCAMInterpretation
 
 
@@ -42,7 +45,7 @@ def interp(tmp_path):
     model = nn.Sequential(seen, nn.Sequential(Spread()), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).train()
     dls = tiny_dls(tmp_path)
     targs = torch.tensor([dls.vocab.o2i[file.parent.name] for file in dls[2].dataset.items])
-    return SimpleNamespace(learn=SimpleNamespace(model=model), dl=dls[2], targs=targs, decoded=targs)
+    return GradCAMInterpretation(Learner(dls, model), dls[2], torch.eye(2)[targs], targs, torch.zeros(32))
 
 
 def test_a_layer_that_knows_where_is_faithful_and_one_that_does_not_is_not(interp):
@@ -65,23 +68,62 @@ def test_the_model_and_the_random_state_are_as_before(interp):
     faithfulness(interp, ['0'], seconds=0)
     assert torch.equal(torch.get_rng_state(), state)
     assert interp.learn.model.training
+    with pytest.raises(ValueError, match='not in the model'):
+        faithfulness(interp, ['nowhere'])
+    assert interp.learn.model.training
     assert all(torch.equal(before[k], v) for k, v in interp.learn.model.state_dict().items())
 
 
+def score(image, map):
+    """The score of one image by the definition, with another library's blur and the fixture's net by hand."""
+    blurred = gaussian_filter(image, 4, radius=7, mode='mirror', axes=(1, 2))
+    order, n = np.argsort(-map.ravel(), kind='stable'), map.size
+    scores = []
+    for k in (25, 76, 128, 179, 230):  # of 256 pixels
+        chosen = np.isin(np.arange(n), order[:k]).reshape(map.shape)
+        p = []
+        for pixels in (np.where(chosen, image, blurred), np.where(chosen, blurred, image)):
+            seen = [np.maximum(sign * (pixels[2] - pixels[0]) - 0.5, 0).mean() for sign in (1, -1)]
+            p.append(1 / (1 + np.exp(30 * np.diff(seen)[0])))  # of blue
+        scores.append(p[0] - p[1])
+    return np.mean(scores)
+
+
+def test_values_of_one_image_by_the_definition(interp):
+    i = np.random.default_rng(0).permutation(32)[0]
+    x, _, targs, *_ = interp[i]
+    model, sign = interp.learn.model, 1 - 2 * targs.item()  # the probability of red is one less that of blue
+    cam = grad_cam(model, x, targs, ['0'])['0'][0].numpy()
+    place = np.linspace(-1, 1, 16)
+    image, centre = x[0].numpy().astype(float), np.exp(-np.add.outer(place**2, place**2)).astype(np.float32)
+    stranger = deepcopy(model)
+    torch.manual_seed(0)
+    stranger[0][0].reset_parameters()
+    stranger[4].reset_parameters()
+    other = grad_cam(stranger, x, targs, ['0'])['0'][0].numpy()
+
+    row = faithfulness(interp, ['0'], n=1).loc['0']
+    assert row.score == pytest.approx(sign * score(image, cam), abs=1e-4)
+    assert row.over_centre == pytest.approx(sign * (score(image, cam) - score(image, centre)), abs=1e-4)
+    ranks = [pd.Series(o.ravel()).rank() for o in (cam, other)]
+    assert row.unlike_random_weights == pytest.approx(1 - ranks[0].corr(ranks[1]))
+    assert not row.faithful  # of one image nothing is sure
+    assert np.isinf([row.score_ci, row.over_random_ci, row.over_centre_ci, row.unlike_random_weights_ci]).all()
+
+
 def test_same_seed_same_table_and_the_time_limit_leaves_one_batch(interp):
-    one, two = (faithfulness(interp, ['0'], seconds=0, bs=4) for _ in range(2))
+    one, two = (faithfulness(interp, ['0'], seconds=0) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
-    assert one.images.tolist() == [4]
+    assert one.images.tolist() == [8]
 
 
 def test_intervals_are_students(interp):
-    from interpret.faithfulness import _table
-
-    values = np.random.default_rng(0).normal(0.3, 1, (9, 4))
-    row = _table({'a': values}).loc['a']
-    expected = ttest_1samp(values[:, 1], 0).confidence_interval(0.95)
-    assert row.over_random - row.over_random_ci == pytest.approx(expected.low)
-    assert row.over_random + row.over_random_ci == pytest.approx(expected.high)
+    tables = [faithfulness(interp, ['0'], n=n).loc['0'] for n in range(1, 7)]
+    sums = np.array([0, *(n * table.over_random for n, table in enumerate(tables, 1))])
+    expected = ttest_1samp(np.diff(sums), 0).confidence_interval(0.95)
+    row = tables[-1]
+    assert row.over_random - row.over_random_ci == pytest.approx(expected.low, abs=1e-6)
+    assert row.over_random + row.over_random_ci == pytest.approx(expected.high, abs=1e-6)
 
 
 def test_works_on_the_interpretation_of_a_learner(learner):

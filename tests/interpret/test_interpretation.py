@@ -287,6 +287,13 @@ def test_a_plain_vision_learner_with_all_its_layers(digits):
             np.testing.assert_allclose(laid_over.images[1].get_array(), cams[i], atol=1e-5)
 
 
+def test_layers_measured_as_not_faithful_are_stamped(digits):
+    digits.faithfulness = pd.DataFrame({'faithful': [True, False]}, index=['0.6', '0.7'])
+    for fig in (digits.plot_gradcam(2, ['0.5', '0.6', '0.7']), digits.plot_top_losses(2, layers=['0.5', '0.6', '0.7'])):
+        heads = {text for ax in fig.axes for text in [ax.get_title('left')] if text.startswith('0.')}
+        assert heads == {'0.5', '0.6', '0.7\nnot faithful here'}  # nobody measured 0.5
+
+
 def test_one_row_an_image_agrees_with_sklearn(digits):
     assert digits.confusion_matrix().sum() == len(digits.targs) == 24
     assert (digits.confusion_matrix() == skm.confusion_matrix(digits.targs, digits.decoded, labels=[0, 1, 2])).all()

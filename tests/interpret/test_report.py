@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
@@ -16,6 +17,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 from sklearn.metrics import precision_recall_fscore_support
 from tiny import tiny_dls, tiny_net, write_images
+from torchvision.models import resnet18
 
 from interpret import report
 from interpret.gradcam import grad_cam
@@ -35,6 +37,17 @@ SUMMARY = {
     'test_accuracy': 5 / 12, 'test_loss': 1.5, 'test_selected_on': True, 'seconds': 1234.5,
     'course_project': {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033},
 }  # fmt: skip
+
+FAITHFULNESS = pd.DataFrame(
+    {
+        'images': 8,
+        'score': [0.1, 0.234, 0.3, 0.5], 'over_random': [0.01, 0.2, 0.31, 0.456],
+        'over_centre': [-0.02, 0.1, 0.02, 0.4], 'unlike_random_weights': [1.2, 0.9, 0.8, 0.7],
+        'score_ci': 0.05, 'over_random_ci': 0.06, 'over_centre_ci': 0.07, 'unlike_random_weights_ci': 0.081,
+        'faithful': [False, True, False, True],
+    },
+    index=['layer1', 'layer2', 'layer3', 'layer4'],
+)  # fmt: skip
 
 
 def interpret(images, answers) -> GradCAMInterpretation:
@@ -64,6 +77,7 @@ def made(tmp_path_factory):
     (run / 'history.csv').write_text('epoch,valid_loss,lr\n0,1.5,0.1\n1,1.25,0.02\n')
     images = write_images(tmp / 'images')
     interp = interpret(images, ANSWERS)
+    interp.faithfulness = FAITHFULNESS
     return SimpleNamespace(images=images, interp=interp, table=interp.mistakes(None), page=write_report(interp, run))
 
 
@@ -137,9 +151,9 @@ def pixels(page, selector) -> np.ndarray:
 def test_numbers_of_the_run(page):
     assert text(page.locator('h1')) == 'run <1>'
     assert text(page.locator('.numbers')) == (
-        'Test accuracy 41.67% course project: 90.33% Mistakes 7 of 12 images Best epoch 7 validation accuracy 51.00% '
-        'Training accuracy 62.50% course project: 91.76% Learning rate 0.0125 at the start '
-        'Time 1,234 s 1,234 parameters'
+        'Test accuracy 41.67% course project (CIFAR-10): 90.33% Mistakes 7 of 12 images '
+        'Best epoch 7 validation accuracy 51.00% Training accuracy 62.50% '
+        'course project (CIFAR-10): 91.76% Learning rate 0.0125 at the start Time 1,234 s 1,234 parameters'
     )
     expect(page.get_by_text('This test accuracy was selected on')).to_be_visible()
     assert page.locator('#training img').evaluate_all('all => all.map(e => e.alt)') == list(report.PLOTS.values())
@@ -158,8 +172,20 @@ def test_confusion_matrix_and_scores(page, made):
     assert page.locator('.confusion th[scope=row]').all_inner_texts() == VOCAB
     assert page.locator('.confusion th[scope=col]').all_inner_texts() == VOCAB
     scores = zip(*precision_recall_fscore_support(made.interp.targs, made.interp.decoded, zero_division=0), strict=True)
-    for row, name, (p, r, f1, n) in zip(page.locator('.scores tbody tr').all(), VOCAB, scores, strict=True):
+    for row, name, (p, r, f1, n) in zip(page.locator('#classes tbody tr').all(), VOCAB, scores, strict=True):
         assert text(row) == f'{name} {p:.1%} {r:.1%} {f1:.1%} {n}'
+
+
+@in_browser
+def test_what_was_measured_of_the_maps(page):
+    section = page.get_by_role('region', name='Do the maps say anything?')
+    assert text(section.locator('caption')).startswith('8 random images')
+    assert [text(row) for row in section.locator('tbody tr').all()] == [
+        'layer1 0.10 ± 0.05 0.01 ± 0.06 -0.02 ± 0.07 1.20 ± 0.08 not faithful here',
+        'layer2 0.23 ± 0.05 0.20 ± 0.06 0.10 ± 0.07 0.90 ± 0.08 faithful',
+        'layer3 0.30 ± 0.05 0.31 ± 0.06 0.02 ± 0.07 0.80 ± 0.08 not faithful here',
+        'layer4 0.50 ± 0.05 0.46 ± 0.06 0.40 ± 0.07 0.70 ± 0.08 faithful',
+    ]
 
 
 @in_browser
@@ -198,11 +224,14 @@ def test_maps_are_those_of_grad_cam(page, made, reason, column):
     i = made.table.index[1]
     label = (made.interp.decoded if column == 'predicted' else made.interp.targs)[i].item()
     maps = grad_cam(made.interp.learn.model, made.interp[i][0], label)
-    assert page.locator('#film figcaption').all_inner_texts() == list(maps)
+    stamps = ['not faithful here', '', 'not faithful here', '']
+    captions = page.locator('#film figcaption').all()
+    assert [text(o) for o in captions] == [f'{o} {stamp}'.strip() for o, stamp in zip(maps, stamps, strict=True)]
     for k, (layer, expected) in enumerate(maps.items()):
         page.locator('#layer').fill(str(k))
         expect(page.locator('#evidence')).to_contain_text(f'Evidence for {VOCAB[label]} in {layer}, ')
-        expect(page.locator('#film [aria-current]')).to_have_text(layer)
+        assert text(page.locator('#evidence')).endswith(stamps[k] or 'not faithful here') == bool(stamps[k])
+        expect(page.locator('#film [aria-current]')).to_contain_text(layer)
         for canvas in ('#map', f'#film figure:nth-child({k + 1}) canvas'):
             levels = np.abs(pixels(page, canvas)[:, :, None] - palette).sum(-1).argmin(-1)
             np.testing.assert_allclose(levels, 255 * expected[0], atol=4)
@@ -214,7 +243,7 @@ def test_slider_takes_the_arrow_keys_to_itself(page):
     expect(slider).to_have_attribute('aria-valuetext', 'layer4')
     slider.focus()
     page.keyboard.press('ArrowLeft')
-    expect(slider).to_have_attribute('aria-valuetext', 'layer3')
+    expect(slider).to_have_attribute('aria-valuetext', 'layer3, not faithful here')
     expect(page.locator('#evidence')).to_contain_text('in layer3, ')
     expect(page.locator('#place')).to_have_text('1 of 7')
 
@@ -437,6 +466,35 @@ def test_what_does_not_fit_is_left_out_and_counted(made, browser, tmp_path, monk
         assert kept == made.table.index[: len(kept)].tolist()
         note = f'This page holds the {len(kept)} mistakes with the highest loss. The other {7 - len(kept)} are left out'
         expect(page.get_by_text(note)).to_be_visible()
+
+
+@in_browser
+def test_only_the_worst_have_maps(made, browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, 'BATCH', 2)
+    monkeypatch.setattr(report, 'MAPPED', 4)
+    with opened(browser, write_report(made.interp, tmp_path)) as page:
+        map_and_film, note = page.locator('#map, #film, #why'), page.locator('#mapless')
+        for i in range(7):
+            page.locator('#list button').nth(i).click()
+            assert text(page.locator('#facts')) == described(made.table.iloc[i])
+            assert [o.is_visible() for o in map_and_film.all()] == [i < 4] * 3
+            assert note.is_visible() == (i >= 4)
+        expect(note).to_have_text('Only the 4 mistakes with the highest loss have Grad-CAM maps.')
+
+
+@in_browser
+def test_a_model_without_maps_has_a_page(made, browser, tmp_path):
+    interp = interpret(made.images, ANSWERS)
+    interp.learn.model = resnet18(num_classes=3)  # which ends at 1x1 for 16x16 images
+    with pytest.raises(ValueError, match="'layer4' is 1x1"):
+        write_report(interp, tmp_path, layers=['layer4'])
+    with opened(browser, write_report(interp, tmp_path)) as page:
+        expect(page.get_by_text('Grad-CAM finds no maps in this model.')).to_be_visible()
+        expect(page.locator('#film')).to_be_hidden()
+        page.keyboard.press('ArrowRight')
+        assert text(page.locator('#facts')) == described(made.table.iloc[1])
+        page.get_by_role('button', name='Ambiguous').click()
+        expect(page.locator('#judged')).to_have_text('1')
 
 
 def test_large_images_and_maps_are_made_small(tmp_path):

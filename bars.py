@@ -1,0 +1,24 @@
+"""Progress bars where somebody sees them: in a log file their control characters would flood it."""
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from fastcore.imports import in_notebook
+from fastprogress import progress_bar
+
+
+def shows_bars() -> bool:
+    """Whether the output can draw one."""
+    return in_notebook() or sys.stdout.isatty()
+
+
+def progress(items: Sequence) -> Iterator:
+    """`items`, with a bar on a terminal or in a notebook that goes when the loop ends, by a `break` too."""
+    if not items or not shows_bars():
+        yield from items
+        return
+    bar = progress_bar(items, leave=False)
+    try:
+        yield from bar
+    finally:
+        bar.on_iter_end()  # which fastprogress itself calls only after the last item
