@@ -14,9 +14,11 @@ def deferred_interrupts() -> Iterator[threading.Event]:
     Whoever finds it set winds up and raises KeyboardInterrupt; if nobody did, that comes at the end. In another thread
     than the main one, which alone may handle signals, nothing changes.
     """
-    asked = threading.Event()
+    asked, here = threading.Event(), os.getpid()
 
     def ask(signum, frame):
+        if os.getpid() != here:  # a worker that has only just been forked
+            return
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()

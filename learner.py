@@ -96,10 +96,11 @@ def fit(
     cbs = [*plateau_cbs(patience=recipe.patience, factor=recipe.factor), StopOnNaN(), history, ETA()]
     if not shows_bars():
         cbs.append(EpochLines())
+    epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr
     with deferred_interrupts() as stop:
-        cbs.append(Checkpoint(models, checkpoint_minutes, stop, load_checkpoint(models) if resume else None))
+        checkpoint = Checkpoint(models, checkpoint_minutes, stop, load_checkpoint(models) if resume else None)
         try:
-            learn.fit(recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr, cbs=cbs)
+            learn.fit(epochs, lr, cbs=[*cbs, checkpoint])
         finally:
             learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None
     return history.table

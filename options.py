@@ -54,7 +54,7 @@ def read_config(file: Path) -> dict[str, Any]:
         if unknown := set(options) ^ set(DEFAULTS):
             raise ValueError(f'options {sorted(unknown)}')
         return {**config, 'recipe': recipe}
-    except (ValueError, TypeError, KeyError) as e:  # not JSON, or not of this shape
+    except (ValueError, TypeError, KeyError, AttributeError) as e:  # not JSON, or not of this shape
         raise UserError(f'{file} is no config.json of a run ({type(e).__name__}: {e})') from e
 
 

@@ -56,8 +56,13 @@ class SeededDL(TfmdDL):
         return idxs[self.skip * self.bs :] if self.skip else idxs
 
     def wif(self):
-        """Leave Ctrl-C, which a terminal sends to the workers too, to the process that trains."""
+        """Let the process that trains decide what a Ctrl-C or SIGTERM to all of its group means for this worker.
+
+        It usually wants the batches that it has asked for. A worker that nobody ends ends itself a minute later.
+        """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, 'alarm'):  # elsewhere no signal reaches a whole group
+            signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(60))
 
     def do_item(self, s):
         """Item `s` with draws of its own, also where a sampler repeats it within the epoch."""

@@ -1,5 +1,6 @@
 import csv
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -188,3 +189,34 @@ def test_the_seconds_of_an_epoch_count_over_its_parts(learner):
     state = load_checkpoint(learn.path / 'models')
     assert state['callbacks']['history']['rows'][0]['seconds'] > 0
     assert state['callbacks']['history']['before'] < 1
+
+
+class Press(Callback):
+    """Press Ctrl-C in `event` of an epoch and batch."""
+
+    def __init__(self, event, epoch, batch):
+        self.at, self.where = event, (epoch, batch)
+
+    def __call__(self, event_name):
+        if event_name == self.at and (self.learn.epoch, getattr(self.learn, 'iter', 0)) == self.where:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(('event', 'epoch', 'batch', 'place'), [
+    ('after_pred', 1, 2, (1, 3)),  # after that batch
+    ('after_train', 1, 3, (1, 4)),  # in validation: all batches are trained
+    ('after_epoch', 1, 1, (2, 1)),  # a batch later
+    ('after_epoch', 3, 1, (4, 0)),  # there is none
+])  # fmt: skip
+def test_ctrl_c_ends_after_the_batch_with_a_checkpoint(learner, uninterrupted, event, epoch, batch, place):
+    pressed = make(learner)
+    pressed.add_cb(Press(event, epoch, batch))
+    with pytest.raises(KeyboardInterrupt):
+        fit(pressed, EPOCHS, 0.05)
+    state = load_checkpoint(pressed.path / 'models')
+    assert (state['epoch'], state['batch']) == place
+    assert pressed.dls.train.epoch is None
+    learn = make(learner, seed=1)
+    learn.path = pressed.path
+    fit(learn, EPOCHS, 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)

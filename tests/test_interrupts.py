@@ -1,0 +1,70 @@
+import signal
+import threading
+
+import pytest
+
+from interrupts import deferred_interrupts
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """As they are in a process that has just begun."""
+    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_the_first_asks_and_the_second_ends(signum, capfd):
+    def twice():
+        with deferred_interrupts() as asked:
+            assert not asked.is_set()
+            signal.raise_signal(signum)
+            assert asked.is_set()
+            assert 'once more to stop at once' in capfd.readouterr().err
+            signal.raise_signal(signum)
+            pytest.fail('the second did not end it')
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    assert signal.getsignal(signum) is signal.default_int_handler
+
+
+def test_what_nobody_heeded_comes_at_the_end():
+    reached = []
+
+    def once():
+        with deferred_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            reached.append('the end')
+
+    with pytest.raises(KeyboardInterrupt):
+        once()
+    assert reached == ['the end']
+
+
+def test_without_a_signal_nothing_happens():
+    with deferred_interrupts() as asked:
+        pass
+    assert not asked.is_set()
+
+
+def test_what_is_ignored_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with deferred_interrupts() as asked:
+        signal.raise_signal(signal.SIGINT)
+    assert not asked.is_set()
+
+
+def test_in_another_thread_the_handlers_stay():
+    found = []
+
+    def work():
+        with deferred_interrupts():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]

@@ -1,0 +1,94 @@
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from errors import UserError
+from options import DEFAULTS, read_config, refuse_conflicts, settle
+from recipes import PLATEAU, REFERENCE
+
+
+def kept(given=None):
+    """What a run with the options `given` has in its config.json, read again."""
+    options, recipe = settle(given or {})
+    return {'options': options, 'recipe': recipe}
+
+
+def written(file, **changes):
+    options, recipe = settle({})
+    content = {'options': options, 'recipe': asdict(recipe), **changes}
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_defaults():
+    options, recipe = settle({})
+    assert options == DEFAULTS
+    assert recipe == PLATEAU
+
+
+def test_given_sizes_are_the_recipes():
+    assert settle({'epochs': 3, 'bs': 7, 'recipe': 'reference'})[1] == replace(REFERENCE, epochs=3, bs=7)
+    assert settle({'data': 'digits'})[1].flip == 0
+
+
+def test_a_path_is_kept_as_it_is_found_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', '/home/somebody')
+    assert settle({'data': 'my images'})[0]['data'] == str(tmp_path / 'my images')
+    assert settle({'data': '~/images'})[0]['data'] == '/home/somebody/images'
+
+
+def test_what_is_given_counts_before_what_was_kept():
+    theirs = kept({'seed': 1, 'epochs': 3, 'name': 'first', 'lr': 0.1})
+    options, recipe = settle({'seed': 2}, theirs)
+    assert (options['seed'], options['lr'], options['name'], recipe.epochs) == (2, 0.1, None, 3)
+
+
+def test_a_kept_recipe_counts_before_the_one_of_that_name_now():
+    theirs = {**kept(), 'recipe': replace(PLATEAU, patience=9)}
+    assert settle({}, theirs)[1].patience == 9
+    assert settle({'recipe': 'reference'}, theirs)[1] == REFERENCE
+
+
+def test_a_config_is_read_as_it_was_written(tmp_path):
+    config = read_config(written(tmp_path / 'config.json'))
+    assert config['recipe'] == PLATEAU
+    assert config['options'] == DEFAULTS
+
+
+@pytest.mark.parametrize('changes', [
+    {'options': {'data': 'digits'}},
+    {'options': {**DEFAULTS, 'unknown': 1}},
+    {'recipe': {'pad': 0.1}},
+    {'recipe': {**asdict(PLATEAU), 'mom': '0.9'}},
+    {'recipe': {**asdict(PLATEAU), 'bs': 1.5}},
+    {'recipe': None},
+])  # fmt: skip
+def test_what_is_no_config_is_an_error_of_one_line(tmp_path, changes):
+    file = written(tmp_path / 'config.json', **changes)
+    with pytest.raises(UserError, match=r'config\.json is no config\.json of a run') as e:
+        read_config(file)
+    assert '\n' not in str(e.value)
+
+
+def test_text_that_is_no_json_is_named(tmp_path):
+    (tmp_path / 'config.json').write_text('{')
+    with pytest.raises(UserError, match=r'is no config\.json of a run \(JSONDecodeError'):
+        read_config(tmp_path / 'config.json')
+
+
+@pytest.mark.parametrize(('option', 'value', 'said'), [
+    ('seed', 1, '--seed 1: runs/a has 42'),
+    ('epochs', 3, '--epochs 3: runs/a has 50'),
+    ('valid', 'test', '--valid test: runs/a has 0.1'),
+    ('skip_bad', True, '--skip-bad True: runs/a has False'),
+])  # fmt: skip
+def test_a_run_does_not_go_on_with_other_options(option, value, said):
+    with pytest.raises(UserError, match=f'^{said}; leave it out'):
+        refuse_conflicts({option: value}, kept(), Path('runs/a'))
+
+
+def test_a_run_goes_on_with_its_own_options_and_with_those_that_change_nothing():
+    refuse_conflicts({'seed': 42, 'epochs': 50, 'workers': 3, 'checkpoint_minutes': 1.0}, kept(), Path('runs/a'))

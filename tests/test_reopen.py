@@ -1,0 +1,122 @@
+"""Runs that are stopped by whatever there is, and go on."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import write_images
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals and limits')
+
+
+def start(*args, limit=None, **env):
+    """`train_fastai.py` in a process group of its own, with files of at most `limit` bytes."""
+
+    def before():
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, ROOT / 'train_fastai.py', *map(str, args)]
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'encoding': 'utf-8'}
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
+    return subprocess.Popen(command, env=env, preexec_fn=before, start_new_session=True, **pipes)
+
+
+def run(*args, **kwargs):
+    process = start(*args, **kwargs)
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def until(process, text):
+    """Read what it prints until `text` is in a line."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return ''.join(lines)
+    pytest.fail(f'it ended before {text!r}: {lines} {process.stderr.read()}')
+
+
+def ending(folder):
+    rows = [{**row, 'seconds': None} for row in csv.DictReader((folder / 'history.csv').open())]
+    weights = torch.load(folder / 'models/best.pth', weights_only=True)
+    accuracy = json.loads((folder / 'summary.json').read_text())['test_accuracy']
+    bits = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+    return rows, bits, accuracy, (folder / 'mistakes.csv').read_text()
+
+
+@pytest.mark.slow
+def test_a_run_survives_what_there_is_and_comes_out_as_one_left_alone(tmp_path):
+    data = write_images(tmp_path / 'Bilder für später')
+    folder = tmp_path / 'the runs/ein Lauf'
+    way = f"to go on: python train_fastai.py --resume '{folder}'\n"
+
+    # a worker is killed
+    process = start('--data', data, '--out', folder.parent, '--name', folder.name, '--epochs', 6, '--bs', 6,
+                    '--valid', 0.25, '--lr', 0.01, '--recipe', 'reference', '--workers', 2)  # fmt: skip
+    until(process, 'epoch 0 ')
+    workers = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+    while process.poll() is None:
+        for pid in workers.read_text().split() if workers.exists() else ():
+            os.kill(int(pid), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith(way)
+    assert 'a process that loads images was killed' in err
+    assert err.count('\n') == 2
+
+    # the disk is full
+    code, _, err = run('--resume', folder, limit=2**20)
+    assert code == 2
+    assert err == f'{way}train_fastai.py: {folder}/models/best.pth: File too large\n' or (
+        err == f'{way}train_fastai.py: {folder}/models/last.pth: File too large\n'
+    )
+    assert not list(folder.rglob('.*.part'))
+
+    # the scheduler wants the machine back
+    process = start('--resume', folder, '--workers', 2)
+    until(process, 'epoch 3 ')
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith(f'{way}\ntrain_fastai.py: interrupted\n')
+    assert 'Traceback' not in err
+
+    # and another process has it in use, or asks for something else
+    process = start('--resume', folder)
+    until(process, 'going on at epoch')
+    code, _, err = run('--resume', folder)
+    assert (code, err.count('\n')) == (2, 1)
+    assert 'is in use by another process' in err
+    assert process.wait(timeout=200) == 0
+    assert run('--resume', folder) == (0, f'{folder} is finished, see {folder / "report.html"}\n', '')
+
+    # one that is left alone, by the same config.json; a log that knows ASCII only
+    code, out, err = run('--config', folder / 'config.json', '--workers', 0, '--name', 'alone',
+                         PYTHONIOENCODING='ascii', LC_ALL='C')  # fmt: skip
+    assert (code, err) == (0, '')
+    assert r'Bilder f\xfcr sp\xe4ter: 18 training' in out
+    assert ending(folder.with_name('alone')) == ending(folder)
+
+
+@pytest.mark.slow
+def test_random_kills():
+    done = subprocess.run([sys.executable, ROOT / 'benchmarks/kill.py', '--kills', '4'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert 'kills: 4\n' in done.stdout
+    assert 'mismatches: 0\n' in done.stdout
+
+
+def test_what_is_no_run_ends_in_one_line(tmp_path):
+    code, out, err = run('--resume', tmp_path)
+    assert (code, out) == (2, '')
+    assert err == f'train_fastai.py: {tmp_path}/config.json: No such file or directory\n'
