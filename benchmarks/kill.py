@@ -28,49 +28,6 @@ SCRIPT = Path(__file__).parents[1] / 'train_fastai.py'
 OPTIONS = ['--epochs', '4', '--bs', '8', '--valid', '0.25', '--recipe', 'reference', '--checkpoint-minutes', '0']
 
 
-@call_parse
-def main(
-    kills: int = 100,  # how often to kill
-    seed: int = 0,  # of the moments
-    out: str | None = None,  # a JSON file for the counts
-):
-    """Kill, resume, compare."""
-    rng, phases, counts = (
-        random.Random(seed),
-        Counter(),
-        Counter(kills=0, runs=0, resumes=0, mismatches=0, unreadable=0),
-    )
-    with TemporaryDirectory() as tmp:
-        data = _write_images(Path(tmp) / 'images')
-        start = perf_counter()
-        _run(tmp, 'alone', '--data', data, '--workers', 0).wait()
-        whole = perf_counter() - start
-        expected = _ending(Path(tmp, 'alone'))
-        while counts['kills'] < kills:
-            name = f'run{counts["runs"]}'
-            run, workers = Path(tmp, name), 2 * (counts['runs'] % 2)
-            process = _run(tmp, name, '--data', data, '--workers', workers)
-            while counts['kills'] < kills and not _ended(process, rng.uniform(0, whole)):
-                counts['kills'] += 1
-                phases[_phase(run)] += 1
-                counts['unreadable'] += len(_unreadable(run))
-                begun = run.exists()
-                counts['resumes'] += begun
-                process = _run(tmp, name, *(['--resume', run] if begun else ['--data', data, '--workers', workers]))
-                print(f'\r{counts["kills"]} kills', end='', file=sys.stderr, flush=True)
-            assert process.wait() == 0, f'{name} does not end'
-            counts['runs'] += 1
-            differences = [key for key, value in _ending(run).items() if value != expected[key]]
-            counts['mismatches'] += bool(differences)
-            if differences:
-                print(f'{name} differs in {differences}')
-    report = {**counts, 'phases': dict(phases.most_common()), 'seconds alone': round(whole, 1)}
-    print('\n'.join(f'{key}: {value}' for key, value in report.items()))
-    if out:
-        Path(out).write_text(json.dumps(report, indent=2) + '\n')
-    sys.exit(bool(counts['mismatches'] or counts['unreadable']))
-
-
 def _write_images(root: Path) -> Path:
     """Three classes of noise around a colour: 24 training and 8 test images of 16x16 each."""
     rng = np.random.default_rng(0)
@@ -159,3 +116,46 @@ def _bits(content):
     if isinstance(content, torch.Tensor):
         return content.dtype, content.shape, content.contiguous().numpy().tobytes()
     return content
+
+
+@call_parse
+def main(
+    kills: int = 100,  # how often to kill
+    seed: int = 0,  # of the moments
+    out: str | None = None,  # a JSON file for the counts
+):
+    """Kill, resume, compare."""
+    rng, phases, counts = (
+        random.Random(seed),
+        Counter(),
+        Counter(kills=0, runs=0, resumes=0, mismatches=0, unreadable=0),
+    )
+    with TemporaryDirectory() as tmp:
+        data = _write_images(Path(tmp) / 'images')
+        start = perf_counter()
+        _run(tmp, 'alone', '--data', data, '--workers', 0).wait()
+        whole = perf_counter() - start
+        expected = _ending(Path(tmp, 'alone'))
+        while counts['kills'] < kills:
+            name = f'run{counts["runs"]}'
+            run, workers = Path(tmp, name), 2 * (counts['runs'] % 2)
+            process = _run(tmp, name, '--data', data, '--workers', workers)
+            while counts['kills'] < kills and not _ended(process, rng.uniform(0, whole)):
+                counts['kills'] += 1
+                phases[_phase(run)] += 1
+                counts['unreadable'] += len(_unreadable(run))
+                begun = run.exists()
+                counts['resumes'] += begun
+                process = _run(tmp, name, *(['--resume', run] if begun else ['--data', data, '--workers', workers]))
+                print(f'\r{counts["kills"]} kills', end='', file=sys.stderr, flush=True)
+            assert process.wait() == 0, f'{name} does not end'
+            counts['runs'] += 1
+            differences = [key for key, value in _ending(run).items() if value != expected[key]]
+            counts['mismatches'] += bool(differences)
+            if differences:
+                print(f'{name} differs in {differences}')
+    report = {**counts, 'phases': dict(phases.most_common()), 'seconds alone': round(whole, 1)}
+    print('\n'.join(f'{key}: {value}' for key, value in report.items()))
+    if out:
+        Path(out).write_text(json.dumps(report, indent=2) + '\n')
+    sys.exit(bool(counts['mismatches'] or counts['unreadable']))
