@@ -12,6 +12,7 @@ Each step takes what the one before returned, and each works in a notebook too:
 """
 
 import json
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -46,6 +47,7 @@ from callbacks.history import History
 from callbacks.lines import EpochLines
 from callbacks.nan import StopOnNaN
 from callbacks.plateau import plateau_cbs
+from data.checks import BadImages, write_bad_images
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
 from interpret import plots
@@ -158,7 +160,11 @@ def load_run(run: str | Path) -> Learner:
     dls = get_dls(config['data'], Recipe(**config['recipe']), num_workers=config['workers'], **options)
     if _fingerprint(dls) != config['images']:
         raise UserError(f'the images of {config["data"]} are no longer those of {run}: train anew')
-    return get_learner(dls, path=run).load('best', with_opt=False)
+    learn = get_learner(dls, path=run)
+    try:
+        return learn.load('best', with_opt=False, weights_only=True)  # what a pickle says besides is not done
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
+        raise UserError(f"{run / 'models/best.pth'} doesn't hold the weights of this run: train anew") from e
 
 
 def review_again(run: str | Path) -> None:
@@ -172,6 +178,12 @@ def review_again(run: str | Path) -> None:
 def _fingerprint(dls: DataLoaders) -> str:
     """Of all the images of a run."""
     return fingerprint(dls.path, sorted({file for dl in dls.loaders for file in dl.dataset.items}))
+
+
+def _listed(bad: list[tuple[Path, str]], folder: Path) -> str:
+    """Write `bad` to `folder`/bad_images.csv, and say so."""
+    older = ', instead of an older list' if (folder / 'bad_images.csv').exists() else ''
+    return f'all are listed with the reason in {write_bad_images(folder, bad)}{older}'
 
 
 def _shows_bars() -> bool:
@@ -201,7 +213,7 @@ def main(
     workers: int | None = None,  # processes that load images: none on a CPU, up to 8 for a GPU
     out: str = 'runs',  # folder of all runs
     name: str | None = None,  # the run's own folder in it; a time stamp if not given
-    skip_bad: bool = False,  # leave out files that can't be read as images
+    skip_bad: bool = False,  # leave out files that can't be used as images, and list them in bad_images.csv
     review: str | None = None,  # only make the review of this finished run anew, by its own options
 ):
     """Train an image classifier with fastai, and see why it is wrong."""
@@ -221,20 +233,22 @@ def main(
         _check('workers', workers, workers is None or workers >= 0, '0 or more')
 
         set_seed(seed)
-        dls = get_dls(data, chosen, chosen.bs, valid, fraction, seed, workers, skip_bad)
+        try:
+            dls = get_dls(data, chosen, chosen.bs, valid, fraction, seed, workers, skip_bad)
+        except BadImages as e:
+            raise UserError(f'{e}; {_listed(e.bad, Path(out).expanduser())}') from e
         sizes = [len(dl.dataset) for dl in dls.loaders]
         print('{}: {:,} training, {:,} validation, {:,} test images'.format(data, *sizes))
-        left_out = {str(file): reason for file, reason in dls.left_out}
-        for file, reason in left_out.items():
-            print(f'left out: {file} ({reason})')
         run = new_run(out, name)
+        if dls.left_out:
+            print(f'files left out: {len(dls.left_out):,}; {_listed(dls.left_out, run)}')
         config = {
             **options,
             'epochs': chosen.epochs,
             'bs': chosen.bs,
             'recipe_name': recipe,
             'recipe': asdict(chosen),
-            'left_out': left_out,
+            'left_out': len(dls.left_out),
         }
         write_json(run / 'config.json', {**config, **surroundings(), 'images': _fingerprint(dls)})
 
