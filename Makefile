@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/ready
 DEV := $(VENV)/ready-dev
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint audit clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -17,6 +17,9 @@ test: $(DEV)  ## all tests
 lint: $(DEV)  ## ruff, as CI runs it
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+audit: $(DEV)  ## known vulnerabilities of what is installed, by pip-audit; needs the network
+	$(VENV)/bin/python .ci/audit.py
 
 clean:  ## remove the virtual environment; runs/ stays
 	rm -rf $(VENV)

@@ -27,7 +27,11 @@ def load_run(run: str | Path) -> Learner:
     dls = get_dls(**loader_options(config['options'], config['recipe']))
     refuse_other_images(dls, config, run)
     learn = get_learner(dls, path=run)
-    learn.model.load_state_dict(load_tensors(run / 'models/best.pth'))
+    file = run / 'models/best.pth'
+    try:
+        learn.model.load_state_dict(load_tensors(file))
+    except (RuntimeError, TypeError) as e:
+        raise UserError(f"{file} doesn't hold the weights of this run: train anew") from e
     return learn
 
 

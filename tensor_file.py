@@ -8,6 +8,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from atomic import replacing
+from errors import UserError
 
 
 def save_tensors(content: Any, file: Path) -> None:
@@ -22,7 +23,7 @@ def save_tensors(content: Any, file: Path) -> None:
 
 
 def load_tensors(file: Path) -> Any:
-    """What `save_tensors` wrote, on the CPU. Runs no code that the file may hold; ValueError if it is damaged.
+    """What `save_tensors` wrote, on the CPU. Runs no code that the file may hold; UserError if it is damaged.
 
     torch writes a zip archive with a CRC-32 for each tensor, but its own reader doesn't compare them.
     """
@@ -34,4 +35,4 @@ def load_tensors(file: Path) -> Any:
     except OSError:
         raise
     except Exception as e:  # zipfile and torch have many for a broken archive, such as struct.error and KeyError
-        raise ValueError(f'{file} is damaged: {" ".join(str(e).split()) or type(e).__name__}') from e
+        raise UserError(f'{file} is damaged: {" ".join(str(e).split()) or type(e).__name__}') from e

@@ -27,6 +27,7 @@ from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
 from atomic import remove_parts, replacing
+from data.checks import BadImages, write_bad_images
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
 from interpret import plots
@@ -149,16 +150,14 @@ def main(
     epochs: int | None = None,  # passes over the training images: 50, for digits 11
     bs: int | None = None,  # images a batch: 128, for digits 64
     lr: float | str | None = None,  # learning rate; auto (default): what the sweep suggests
-    valid: float
-    | str
-    | None = None,  # fraction of the training images that drives the callbacks, 0.1; test: the test set
+    valid: float | str | None = None,  # fraction of the training images to validate on, 0.1; test: on the test set
     fraction: float | None = None,  # part of the training images to use, for a quick look
     seed: int | None = None,  # of everything that is random: 42
     workers: int | None = None,  # processes that load images: none on a CPU, up to 8 for a GPU
     checkpoint_minutes: float | None = None,  # between checkpoints within an epoch: 5
     out: str | None = None,  # folder of all runs: runs
     name: str | None = None,  # the run's own folder in it; a time stamp if not given
-    skip_bad: bool = False,  # leave out files that can't be read as images
+    skip_bad: bool = False,  # leave out files that can't be used as images, and list them in bad_images.csv
     config: str | None = None,  # repeat the run of this config.json, but for other options that are given
     resume: str | None = None,  # go on with this run, which was stopped, by its own options
     review: str | None = None,  # only make the review of this finished run anew, by its own options
@@ -184,18 +183,24 @@ def main(
         options, made_by = settle(given, kept)
 
         set_seed(options['seed'])
-        dls = get_dls(**loader_options(options, made_by))
+        try:
+            dls = get_dls(**loader_options(options, made_by))
+        except BadImages as e:
+            out = Path(options['out']).expanduser()
+            older = ', instead of an older list' if (out / 'bad_images.csv').exists() else ''
+            listed = f'all are listed with the reason in {write_bad_images(out, e.bad)}{older}'
+            raise UserError(f'{e}; {listed}') from e
         sizes = [len(dl.dataset) for dl in dls.loaders]
         print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
-        left_out = {str(file): reason for file, reason in dls.left_out}
-        for file, reason in left_out.items():
-            print(f'left out: {file} ({reason})')
         if resume:
             refuse_other_images(dls, kept, run)
             name_changes(kept)
         else:
-            begun = {'images': fingerprint_images(dls), 'left_out': left_out, 'surroundings': surroundings()}
+            begun = {'images': fingerprint_images(dls), 'left_out': len(dls.left_out), 'surroundings': surroundings()}
             run = new_run(options['out'], options['name'], {'options': options, 'recipe': asdict(made_by), **begun})
+        if dls.left_out:
+            listed = write_bad_images(run, dls.left_out)
+            print(f'files left out: {len(dls.left_out):,}; all are listed with the reason in {listed}')
         with locked(run), says_how_to_go_on(run):
             remove_parts(run)
             train(get_learner(dls, path=run), options)

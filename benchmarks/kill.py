@@ -25,13 +25,13 @@ from fastcore.script import call_parse
 from PIL import Image
 
 SCRIPT = Path(__file__).parents[1] / 'train_fastai.py'
-OPTIONS = ['--epochs', '4', '--bs', '8', '--valid', '0.25', '--recipe', 'reference', '--checkpoint-minutes', '0']
+OPTIONS = ['--epochs', '3', '--bs', '4', '--valid', '0.25', '--recipe', 'reference', '--checkpoint-minutes', '0']
 
 
 def _write_images(root: Path) -> Path:
-    """Three classes of noise around a colour: 24 training and 8 test images of 16x16 each."""
+    """Three classes of noise around a colour: 12 training and 4 test images of 16x16 each."""
     rng = np.random.default_rng(0)
-    for split, n in (('train', 24), ('test', 8)):
+    for split, n in (('train', 12), ('test', 4)):
         for channel, name in enumerate(('red', 'green', 'blue')):
             (root / split / name).mkdir(parents=True)
             for i in range(n):

@@ -13,6 +13,7 @@ from fastai.torch_core import get_random_states, set_random_states
 from torch import Tensor
 
 from callbacks.plateau import ReduceLROnPlateau
+from errors import UserError
 from tensor_file import load_tensors, save_tensors
 
 NAMES = 'last.pth', 'last.previous.pth'
@@ -112,7 +113,7 @@ def load_checkpoint(folder: Path) -> dict | None:
             return load_tensors(folder / name)
         except FileNotFoundError:
             continue
-        except ValueError as e:
+        except UserError as e:
             print(f'{e}: taking the one before')
     return None
 

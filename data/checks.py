@@ -1,18 +1,18 @@
 """The images of a folder: every file is decoded once, and what is wrong is said in one line before training starts."""
 
 import sys
-import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from fastai.vision.core import PILImage
-from fastprogress import progress_bar
-from PIL import Image, ImageOps, UnidentifiedImageError
+import pandas as pd
 
+from atomic import replacing
+from data.files import BadImage, check_file
 from errors import UserError
 
 SPLITS = 'train', 'test'
+MOST = 0.9  # of the images that have one size, for the others to be the odd ones out
 MIN_SIDE = 16  # the network halves an image three times: what is smaller has less than a 2x2 map left for Grad-CAM
 
 
@@ -28,43 +28,47 @@ class Images:
     bad: list[tuple[Path, str]]  # the files left out, and why
 
 
-def open_rgb(file: str | Path) -> PILImage:
-    """Decode `file` as 8-bit RGB, upright by its EXIF orientation; raise whatever Pillow raises if that fails.
+class BadImages(UserError):
+    """Files that can't be used and weren't to be skipped: `bad` has all of them, each with the reason."""
 
-    16-bit grey keeps its high byte, as Pillow does for 16-bit RGB: `convert` would clip it to white. Transparency is
-    dropped, not composited, as fastai does.
-    """
-    with Image.open(file) as im:
-        ImageOps.exif_transpose(im, in_place=True)
-        if im.mode in ('I', 'F'):
-            raise ValueError('32-bit pixels, whose range is not known')
-        if im.mode.startswith('I;16'):
-            im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
-        im.info.pop('transparency', None)  # or Pillow warns that a palette's gets lost
-        return PILImage.create(im.convert('RGB'))
+    def __init__(self, message: str, bad: list[tuple[Path, str]]):
+        super().__init__(message)
+        self.bad = bad
 
 
 def check_images(path: Path, skip_bad: bool = False) -> Images:
     """List and decode `path`/{train,test}/<class>/*; hidden files and files outside class folders are not looked at.
 
-    Raises `UserError` for a folder without that layout, a class in one split only or without images, fewer than two
-    classes, files that can't be read (unless `skip_bad`), images of different sizes or under 16 pixels.
+    Raises `BadImages` for files that can't be used, unless `skip_bad`: unreadable or damaged ones, and images of
+    another size than nine in ten have. Raises `UserError` for a folder without that layout, a class in one split only
+    or without images, fewer than two classes, images of many sizes or under 16 pixels.
     """
     classes = _classes(path)
     folders = [path / split / name for split in SPLITS for name in classes]
     files = [file for folder in folders for file in _visible(folder)]
     sizes, bad = _decode(files)
+    bad = sorted(bad + _odd_sizes(sizes))
     if bad and not skip_bad:
-        some = ', '.join(f'{file.relative_to(path)} ({reason})' for file, reason in bad[:3])
-        count = '1 file' if len(bad) == 1 else f'{len(bad)} files'
+        some = ', '.join(f'{_printable(file.relative_to(path))} ({reason})' for file, reason in bad[:3])
+        count = '1 file' if len(bad) == 1 else f'{len(bad):,} files'
         more = ', ...' if len(bad) > 3 else ''
-        raise UserError(f"{count} of {path} can't be read as images: {some}{more}; delete them or pass --skip-bad")
+        raise BadImages(f"{count} of {path} can't be used: {some}{more}; delete them or pass --skip-bad", bad)
+    for file, _ in bad:
+        sizes.pop(file, None)
     filled = {file.parent for file in sizes}
     for folder in folders:
         if folder not in filled:
             raise UserError(f'{folder} has no image: add some, or delete the class from both train/ and test/')
     train, test = ([file for file in sizes if file.parents[1].name == split] for split in SPLITS)
     return Images(path, train, test, classes, _common_size(path, sizes), bad)
+
+
+def write_bad_images(folder: Path, bad: list[tuple[Path, str]]) -> Path:
+    """Write `bad` as `folder`/bad_images.csv (file,reason), the whole of it or nothing; return its path."""
+    with replacing(folder / 'bad_images.csv') as part:
+        table = pd.DataFrame(bad, columns=['file', 'reason'])
+        table.to_csv(part, index=False, errors='surrogateescape')  # a file's name need not be UTF-8
+    return folder / 'bad_images.csv'
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -92,23 +96,21 @@ def _decode(files: list[Path]) -> tuple[dict[Path, tuple[int, int]], list[tuple[
     Serial: on 60,000 32x32 JPEGs and two cores, two threads took twice as long (the GIL), two processes 3/4 as long.
     """
     sizes, bad = {}, []
-    bar = progress_bar(files, leave=False) if sys.stdout.isatty() else files  # fastprogress would fill a log file
-    with warnings.catch_warnings():
-        warnings.simplefilter('error', Image.DecompressionBombWarning)
-        for file in bar:
-            try:
-                if not file.is_file():  # opening a named pipe would wait for ever
-                    raise ValueError('not a regular file')
-                sizes[file] = open_rgb(file).shape
-            except Exception as e:  # Pillow's decoders raise nearly every type there is
-                bad.append((file, _reason(e)))
+    for file in progress_bar(files, leave=False) if sys.stdout.isatty() else files:  # the bar would fill a log file
+        try:
+            sizes[file] = check_file(file)
+        except BadImage as e:
+            bad.append((file, str(e)))
     return sizes, bad
 
 
-def _reason(e: Exception) -> str:
-    if isinstance(e, UnidentifiedImageError):
-        return 'not an image'
-    return 'truncated' if 'truncated' in str(e).lower() else ' '.join(str(e).split()) or type(e).__name__
+def _odd_sizes(sizes: dict[Path, tuple[int, int]]) -> list[tuple[Path, str]]:
+    """The few images of another size than the rest; none where there is no rest to speak of."""
+    counts = Counter(sizes.values()).most_common(1)
+    if not counts or counts[0][1] < MOST * len(sizes):
+        return []
+    usual = counts[0][0]
+    return [(file, f'{_told(size)}, the others are {_told(usual)}') for file, size in sizes.items() if size != usual]
 
 
 def _common_size(path: Path, sizes: dict[Path, tuple[int, int]]) -> tuple[int, int]:
@@ -116,10 +118,20 @@ def _common_size(path: Path, sizes: dict[Path, tuple[int, int]]) -> tuple[int, i
     first = {}
     for file, size in sizes.items():
         first.setdefault(size, file)
-    names = [f'{file.relative_to(path)} is {width}x{height}' for (height, width), file in first.items()]
+    names = [f'{_printable(file.relative_to(path))} is {_told(size)}' for size, file in first.items()]
     if len(names) > 1:
         raise UserError(f'images of {path} differ in size: {names[0]}, {names[1]}; resize them all to one size')
     (size,) = first
     if min(size) < MIN_SIDE:
         raise UserError(f'images of {path} are too small: {names[0]}; the network needs {MIN_SIDE}x{MIN_SIDE} or more')
     return size
+
+
+def _told(size: tuple[int, int]) -> str:
+    height, width = size
+    return f'{width}x{height}'
+
+
+def _printable(name: Path) -> str:
+    """`name` with line breaks, escape codes and what isn't UTF-8 written as in Python: a message is one line."""
+    return repr(str(name))[1:-1]

@@ -16,7 +16,8 @@ from fastcore.basics import defaults
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from data.sources import find_images, open_rgb
+from data.files import open_rgb
+from data.sources import find_images
 from data.transforms import AlbumentationsTransform, get_transforms
 from errors import UserError
 from recipes import Recipe, recipe_for

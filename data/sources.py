@@ -15,12 +15,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from data.checks import SPLITS, Images, check_images, open_rgb
+from data.checks import SPLITS, Images, check_images
 from errors import UserError
 
-__all__ = ['Images', 'find_images', 'get_source', 'open_rgb']
+__all__ = ['Images', 'find_images', 'get_source']
 
 WAYS_OUT = 'pass --data PATH (a folder or .tgz with train/<class>/ and test/<class>/) or --data digits'
+
+MAX_RATIO = 100  # that an archive may grow by
 
 
 def find_images(data: str | Path, skip_bad: bool = False) -> Images:
@@ -90,12 +92,27 @@ def _unpacked(archive: Path) -> Path:
     return _once(fastai_path('data') / name, partial(_unpack, archive))
 
 
+class _Gzip(gzip.GzipFile):
+    """A gzip file that refuses to be a bomb: images shrink little, zeros to a thousandth."""
+
+    def __init__(self, archive: Path):
+        super().__init__(archive)
+        self.most = MAX_RATIO * archive.stat().st_size + 2**27
+
+    def read(self, size: int = -1) -> bytes:
+        """As GzipFile's, in parts of at most 1 MiB: tarfile asks for a header, however long, at once."""
+        if not 0 <= size <= 2**20 or self.tell() > self.most:
+            raise tarfile.ReadError(f'it gets more than {MAX_RATIO} times as large: a decompression bomb?')
+        return super().read(size)
+
+
 def _unpack(archive: Path, folder: Path) -> Path:
     """Unpack `archive` into `folder`; return the folder with train/, which may be wrapped in another."""
     try:
-        with gzip.open(archive) as f, tarfile.open(fileobj=f, mode='r:') as tar:
+        with _Gzip(archive) as f, tarfile.open(fileobj=f, mode='r:') as tar:
             tar.extractall(folder, filter='data')
-            f.read()  # to the end, where gzip compares its checksum: tarfile takes damage in the middle for the end
+            while f.read(2**20):  # to the end, where gzip compares its checksum: tarfile takes damage for the end
+                pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as e:
         raise UserError(f"{archive} can't be unpacked as .tgz ({e}): {WAYS_OUT}") from e
     for train in [*folder.glob('train'), *folder.glob('*/train')]:

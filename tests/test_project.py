@@ -1,9 +1,13 @@
 """What stands beside the code: environment, Makefile, README."""
 
+import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -44,3 +48,30 @@ def test_readme_commands_exist():
         assert re.search(rf'^    {option.replace("-", "_")}: ', options, flags=re.M), f'README: --{option}'
     for file in re.findall(r'\]\(([\w/.-]+)\)', readme):
         assert (ROOT / file).exists(), f'README: {file}'
+
+
+@pytest.mark.parametrize(
+    ('answer', 'lines'),
+    [
+        ('no route to host', ['audit: NOT CHECKED, the vulnerability service gave no answer']),
+        (
+            {'dependencies': [{'name': 'a', 'skip_reason': 'not found'}, {'name': 'b', 'version': '1', 'vulns': []}]},
+            [
+                'audit: 0 known vulnerabilities in 1 packages',
+                'audit: NOT CHECKED, since the service does not know them: 1 packages (a)',
+            ],
+        ),
+        (
+            {'dependencies': [{'name': 'b', 'version': '1', 'vulns': [{'id': 'CVE-1', 'fix_versions': ['2', '1.5']}]}]},
+            ['audit: b 1: CVE-1 (fixed in 2, 1.5)', 'audit: 1 known vulnerabilities in 1 packages'],
+        ),
+    ],
+    ids=['offline', 'unknown', 'finding'],
+)
+def test_audit_hides_nothing(tmp_path, answer, lines):
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    (tmp_path / 'pip_audit.py').write_text(f'print({text!r})\nraise SystemExit(1)\n')
+    command = [sys.executable, ROOT / '.ci/audit.py']
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == lines

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import pickle
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -34,6 +36,16 @@ def run(*args, cwd=ROOT, home=None, **env):
     command = [sys.executable, ROOT / 'train_fastai.py', *map(str, args)]
     env = {**os.environ, 'OMP_NUM_THREADS': '1', **({'FASTAI_HOME': str(home)} if home else {}), **env}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+
+
+class Evil:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
 
 
 @pytest.fixture(scope='module')
@@ -165,6 +177,43 @@ def test_review_of_a_model_that_grad_cam_cannot_explain(learner, tmp_path, capsy
     assert "no Grad-CAM: layer 'layer3' is 1x1" in capsys.readouterr().out
     files = {f.name for f in (tmp_path / 'out').rglob('*') if f.is_file()}
     assert files == {'mistakes.csv', 'confusion_matrix.png'}
+
+
+def test_review_loads_weights_and_runs_no_pickle(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / 'handed over')
+    (folder / 'models/best.pth').write_bytes(pickle.dumps(Evil(tmp_path / 'ran')))
+    with pytest.raises(UserError, match=r'best\.pth is damaged'):
+        load_run(folder)
+    assert not (tmp_path / 'ran').exists()
+    torch.save({'model': Evil(tmp_path / 'ran')}, folder / 'models/best.pth')
+    with pytest.raises(UserError, match=r'best\.pth is damaged'):
+        load_run(folder)
+    assert not (tmp_path / 'ran').exists()
+    torch.save({'fc.bias': torch.zeros(3)}, folder / 'models/best.pth')
+    with pytest.raises(UserError, match=r"best\.pth doesn't hold the weights of this run"):
+        load_run(folder)
+
+
+@pytest.mark.slow
+def test_bad_images_are_listed_where_the_message_says(tmp_path):
+    data, out = write_images(tmp_path / 'my images'), tmp_path / 'my runs'
+    (data / 'train/red/x.png').mkdir()
+    (data / 'test/red/y.png').touch()
+    options = '--data', data, '--out', out, '--epochs', 1, '--bs', 6, '--valid', 0.25, '--lr', 0.01, '--name', 'a'
+    table = f'file,reason\n{data}/test/red/y.png,empty\n{data}/train/red/x.png,"a folder, not a file"\n'
+    for older in '', ', instead of an older list':
+        done = run(*options, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, '')
+        assert done.stderr == (
+            f"train_fastai.py: 2 files of {data} can't be used: test/red/y.png (empty), train/red/x.png (a folder, not "
+            f'a file); delete them or pass --skip-bad; all are listed with the reason in {out}/bad_images.csv{older}\n'
+        )
+        assert (out / 'bad_images.csv').read_text() == table
+    done = run(*options, '--skip-bad', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f'files left out: 2; all are listed with the reason in {out}/a/bad_images.csv\n' in done.stdout
+    assert (out / 'a/bad_images.csv').read_text() == table
+    assert json.loads((out / 'a/config.json').read_text())['left_out'] == 2
 
 
 def test_review_of_what_is_no_finished_run(tmp_path):

@@ -5,8 +5,11 @@ import pytest
 from fastai.vision.core import PILImage
 from PIL import Image
 
-from data.checks import check_images, open_rgb
+from data.checks import BadImages, check_images, write_bad_images
+from data.files import open_rgb
 from errors import UserError
+
+NO_IMAGE = 'not a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM image'
 
 
 def save(file, size=(16, 16), color=(10, 20, 30), mode='RGB', **kwargs):
@@ -105,7 +108,7 @@ def test_images_too_small(tmp_path, size):
 def test_one_bad_file(folder):
     (folder / 'train/cat/notes.txt').write_text('no image')
     assert refusal(folder) == (
-        "1 file of DATA can't be read as images: train/cat/notes.txt (not an image); delete them or pass --skip-bad"
+        f"1 file of DATA can't be used: train/cat/notes.txt ({NO_IMAGE}); delete them or pass --skip-bad"
     )
 
 
@@ -126,19 +129,51 @@ def bad(folder):
     return {
         cat / 'cut.jpg': 'truncated',
         cat / 'cut.png': 'truncated',
-        cat / 'empty.png': 'not an image',
+        cat / 'empty.png': 'empty',
         cat / 'float.tif': '32-bit pixels, whose range is not known',
-        cat / 'folder.png': 'not a regular file',
-        cat / 'pipe.png': 'not a regular file',
-        cat / 'text.jpg': 'not an image',
+        cat / 'folder.png': 'a folder, not a file',
+        cat / 'pipe.png': 'a pipe, socket or device, not a file',
+        cat / 'text.jpg': NO_IMAGE,
     }
 
 
 def test_bad_files_are_counted_and_the_first_ones_named(folder, bad):
     assert refusal(folder) == (
-        "7 files of DATA can't be read as images: train/cat/cut.jpg (truncated), train/cat/cut.png (truncated), "
-        'train/cat/empty.png (not an image), ...; delete them or pass --skip-bad'
+        "7 files of DATA can't be used: train/cat/cut.jpg (truncated), train/cat/cut.png (truncated), "
+        'train/cat/empty.png (empty), ...; delete them or pass --skip-bad'
     )
+
+
+def test_the_full_list_comes_with_the_refusal(folder, bad, tmp_path):
+    with pytest.raises(BadImages) as e:
+        check_images(folder)
+    assert e.value.bad == list(bad.items())
+    table = write_bad_images(tmp_path / 'new', e.value.bad)
+    rows = [f'{file},"{reason}"' if ',' in reason else f'{file},{reason}' for file, reason in bad.items()]
+    assert table.read_text() == '\n'.join(['file,reason', *rows, ''])
+    assert [*table.parent.iterdir()] == [table]
+
+
+def test_a_few_images_of_another_size_are_bad_files(folder):
+    for i in range(14):  # 18 of 20 have one size: nine in ten
+        save(folder / f'train/cat/more{i}.png')
+    save(folder / 'train/dog/dot.png', size=(1, 1))
+    save(folder / 'test/dog/line.png', size=(2000, 1))
+    assert refusal(folder) == (
+        "2 files of DATA can't be used: test/dog/line.png (2000x1, the others are 16x16), train/dog/dot.png "
+        '(1x1, the others are 16x16); delete them or pass --skip-bad'
+    )
+    images = check_images(folder, skip_bad=True)
+    assert (len(images.train), len(images.test), len(images.bad), images.size) == (16, 2, 2, (16, 16))
+    save(folder / 'train/dog/third.png', size=(1, 1))
+    assert refusal(folder, skip_bad=True).startswith('images of DATA differ in size: ')
+
+
+def test_a_message_stays_one_line_whatever_the_name(folder):
+    (folder / 'train/cat/a\nb\x1b[2J\udcff ü.png').touch()
+    assert "can't be used: train/cat/a\\nb\\x1b[2J\\udcff ü.png (empty); " in refusal(folder)
+    write_bad_images(folder, check_images(folder, skip_bad=True).bad)
+    assert b'a\nb\x1b[2J\xff \xc3\xbc.png",empty\n' in (folder / 'bad_images.csv').read_bytes()
 
 
 def test_skip_bad_leaves_them_out_and_says_why(folder, bad):
@@ -165,7 +200,7 @@ def test_a_flipped_bit_in_a_png_is_noticed(folder):
     data = bytearray(file.read_bytes())
     data[data.index(b'IDAT') + 12] ^= 1
     file.write_bytes(data)
-    assert refusal(folder).startswith("1 file of DATA can't be read as images: train/cat/a.png (")
+    assert refusal(folder).startswith("1 file of DATA can't be used: train/cat/a.png (")
 
 
 def test_the_bar_stays_out_of_what_is_no_terminal(folder, capsys):

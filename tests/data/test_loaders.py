@@ -160,7 +160,7 @@ def test_the_digits_get_a_recipe_that_fits_them(monkeypatch, folder):
 def test_files_left_out_are_named_with_the_reason(folder):
     (folder / 'train/red/broken.png').write_text('no image')
     assert [(file.name, reason) for file, reason in tiny_dls(folder, skip_bad=True).left_out] == [
-        ('broken.png', 'not an image')
+        ('broken.png', 'not a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM image')
     ]
 
 
