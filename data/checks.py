@@ -1,6 +1,5 @@
 """The images of a folder: every file is decoded once, and what is wrong is said in one line before training starts."""
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from atomic import replacing
+from bars import progress
 from data.files import BadImage, check_file
 from errors import UserError
 
@@ -96,7 +96,7 @@ def _decode(files: list[Path]) -> tuple[dict[Path, tuple[int, int]], list[tuple[
     Serial: on 60,000 32x32 JPEGs and two cores, two threads took twice as long (the GIL), two processes 3/4 as long.
     """
     sizes, bad = {}, []
-    for file in progress_bar(files, leave=False) if sys.stdout.isatty() else files:  # the bar would fill a log file
+    for file in progress(files):
         try:
             sizes[file] = check_file(file)
         except BadImage as e:

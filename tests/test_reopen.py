@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,8 @@ def test_a_run_survives_what_there_is_and_comes_out_as_one_left_alone(tmp_path):
     workers = Path(f'/proc/{process.pid}/task/{process.pid}/children')
     while process.poll() is None:
         for pid in workers.read_text().split() if workers.exists() else ():
-            os.kill(int(pid), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it's just ended
+                os.kill(int(pid), signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err.startswith(way)
