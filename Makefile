@@ -11,8 +11,8 @@ help:  ## this list
 demo: $(READY)  ## the whole job on the bundled digits: about four minutes on two cores, no network
 	$(VENV)/bin/python train_fastai.py --data digits $(ARGS)
 
-test: $(DEV)  ## all tests
-	$(VENV)/bin/python -m pytest
+test: $(DEV)  ## all tests, on all cores
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 lint: $(DEV)  ## ruff, as CI runs it
 	$(VENV)/bin/ruff check .
