@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib import colormaps
 from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
-from torch import Tensor, nn
+from torch import Tensor
 
 from atomic import replacing
 from bars import progress
@@ -26,7 +26,7 @@ from interpret.interpretation import GradCAMInterpretation
 LIMIT = 25_000_000  # bytes of the page
 MARKUP = 1_500  # more than the bytes of a mistake's text and tags
 BATCH = 64
-MAPPED = 16 * BATCH  # mistakes at most that get maps: on a CPU ResNet-18 maps 10 to 25 images of 32x32 a second
+FOR_MAPS = LIMIT // 4  # of it, where there are so many mistakes that not all have room
 IMAGE_SIDE, MAP_SIDE, SAMPLES_SIDE, PLOT_SIDE = 128, 32, 600, 1600  # pixels, at most
 CLASSES = 100  # at most, in the confusion matrix and of the augmented samples: it's a page for people
 PLOTS = {
@@ -41,9 +41,8 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
 
     It shows what the run folder has of summary.json, config.json, history.csv and plots/, the Grad-CAM maps of `layers`
     (as `grad_cam` takes them) and what `interp.faithfulness` says of them. One file of at most 25 MB: if not all
-    mistakes fit, it has those with the highest loss and says so. Only the 1,024 with the highest loss have maps, which
-    are what takes long: a count and not a time, so that the same run gives the same page on every machine. By default a
-    model without maps has a page without; ValueError if it's `layers` that have none.
+    mistakes fit with an image, or with maps, it has those with the highest loss and says so. By default a model without
+    maps has a page without; ValueError if it's `layers` that have none.
     """
     run, name = Path(run), Path(run).resolve().name
     table = interp.mistakes(k=None)
@@ -56,15 +55,20 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
 
     images, maps = [], []
     room = LIMIT - len(template.render(page, mistakes=[], data={}).encode())
-    for image, cams in _pictures(interp, table.index.tolist(), layers):
-        room -= len(image['src']) + len(json.dumps(cams)) + MARKUP
-        if room < 0:
+    for image in _images(interp, table.index.tolist()):
+        room -= len(image['src']) + MARKUP
+        if room < FOR_MAPS:
             break
         images.append(image)
+    table = table[: len(images)]
+    for cams in _maps(interp, table.index.tolist(), layers):
+        room -= len(json.dumps(cams))
+        if room < 0:
+            break
         maps.append(cams)
+    maps += [[]] * (len(images) - len(maps))
 
     page['mapped'] = sum(map(bool, maps))
-    table = table[: len(images)]
     orders = {'loss': -table.loss, 'doubt': table.label_quality, 'confidence': -table.probability}
     data = {
         'maps': maps,
@@ -107,28 +111,32 @@ def _folder(run: Path) -> dict:
     }
 
 
-def _pictures(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[tuple[dict, list[dict]]]:
-    """Of each image: itself, and for each layer the maps of what was predicted and of what it is, if it has any."""
+def _images(interp: GradCAMInterpretation, idxs: list[int]) -> Iterator[dict]:
+    """The images as a person sees them."""
+    for start in range(0, len(idxs), BATCH):
+        x, _, targs, _, _ = interp[idxs[start : start + BATCH]]
+        for image in interp.dl._pre_show_batch((x, targs), max_n=len(x))[2].itemgot(0):
+            yield _picture(_to_pil(image), IMAGE_SIDE)
+
+
+def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[list[dict]]:
+    """Of each image the layers' maps of what was predicted and of what it is.
+
+    None if no `layers` were asked for and the model's own have no maps.
+    """
+    model = interp.learn.model
     for start in progress(range(0, len(idxs), BATCH)):
-        chosen = idxs[start : start + BATCH]
-        x, _, targs, decoded, _ = interp[chosen]
-        images = interp.dl._pre_show_batch((x, targs), max_n=len(chosen))[2].itemgot(0)
-        cams = {}
-        if start < MAPPED:
-            cams = _maps(interp.learn.model, x, torch.stack([decoded, targs], 1), layers)
-        for i, image in enumerate(images):
-            yield _picture(_to_pil(image), IMAGE_SIDE), [_encoded(layer, *cam[i]) for layer, cam in cams.items()]
-
-
-def _maps(model: nn.Module, x: Tensor, classes: Tensor, layers) -> dict[str, np.ndarray]:
-    """The maps of each layer, N x 2 x h x w; none if no `layers` were asked for and the model's own have no maps."""
-    try:
-        cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
-    except ValueError:
-        if layers is not None:
-            raise
-        return {}
-    return {layer: _to_bytes(cam) for layer, cam in cams.items()}
+        x, _, targs, decoded, _ = interp[idxs[start : start + BATCH]]
+        classes = torch.stack([decoded, targs], 1)
+        try:
+            cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
+        except ValueError:
+            if layers is not None:
+                raise
+            return
+        cams = {layer: _to_bytes(cam) for layer, cam in cams.items()}
+        for i in range(len(x)):
+            yield [_encoded(layer, *cam[i]) for layer, cam in cams.items()]
 
 
 def _picture(image: Image.Image, side: int) -> dict:

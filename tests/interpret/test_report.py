@@ -454,32 +454,41 @@ def test_no_mistakes(made, browser, tmp_path):
         assert page.locator('button').count() == 0
 
 
+def shrunk(made, tmp_path, monkeypatch, what):
+    """The first page, with less and less room, on which some of the seven mistakes have no image or no map."""
+    monkeypatch.setattr(report, 'FOR_MAPS', 0)
+    for limit in range(write_report(made.interp, tmp_path).stat().st_size + 7 * report.MARKUP, 0, -400):
+        monkeypatch.setattr(report, 'LIMIT', limit)
+        page = write_report(made.interp, tmp_path).read_text()
+        assert len(page.encode()) < limit
+        maps = json.loads(page.split('id="data">')[1].split('</script>')[0])['maps']
+        count = {'image': len(maps), 'map': sum(map(bool, maps))}[what]
+        if count < 7:
+            return tmp_path / 'report.html', count
+
+
 @in_browser
 def test_what_does_not_fit_is_left_out_and_counted(made, browser, tmp_path, monkeypatch):
-    size = write_report(made.interp, tmp_path).stat().st_size
-    monkeypatch.setattr(report, 'LIMIT', size)
-    path = write_report(made.interp, tmp_path)
-    assert path.stat().st_size < size
+    path, count = shrunk(made, tmp_path, monkeypatch, 'image')
     with opened(browser, path) as page:
-        kept = overview(page)
-        assert 0 < len(kept) < 7
-        assert kept == made.table.index[: len(kept)].tolist()
-        note = f'This page holds the {len(kept)} mistakes with the highest loss. The other {7 - len(kept)} are left out'
+        assert 0 < count < 7
+        assert overview(page) == made.table.index[:count].tolist()
+        note = f'This page holds the {count} mistakes with the highest loss. The other {7 - count} are left out'
         expect(page.get_by_text(note)).to_be_visible()
 
 
 @in_browser
-def test_only_the_worst_have_maps(made, browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, 'BATCH', 2)
-    monkeypatch.setattr(report, 'MAPPED', 4)
-    with opened(browser, write_report(made.interp, tmp_path)) as page:
+def test_where_maps_do_not_fit_the_worst_have_them(made, browser, tmp_path, monkeypatch):
+    path, count = shrunk(made, tmp_path, monkeypatch, 'map')
+    assert 0 < count < 7
+    with opened(browser, path) as page:
         map_and_film, note = page.locator('#map, #film, #why'), page.locator('#mapless')
         for i in range(7):
             page.locator('#list button').nth(i).click()
             assert text(page.locator('#facts')) == described(made.table.iloc[i])
-            assert [o.is_visible() for o in map_and_film.all()] == [i < 4] * 3
-            assert note.is_visible() == (i >= 4)
-        expect(note).to_have_text('Only the 4 mistakes with the highest loss have Grad-CAM maps.')
+            assert [o.is_visible() for o in map_and_film.all()] == [i < count] * 3
+            assert note.is_visible() == (i >= count)
+        expect(note).to_have_text(f'Only the {count} mistakes with the highest loss have Grad-CAM maps.')
 
 
 @in_browser
