@@ -42,7 +42,8 @@ class Checkpoint(Callback):
         self.place, self.meters = (self.state['epoch'], self.state['batch']), self.state['meters']
         self.model.load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
-        if scaler := getattr(self.learn, 'scaler', None):
+        scaler = getattr(self.learn, 'scaler', None)
+        if scaler and self.state['scaler']:  # on another device there may be none
             scaler.load_state_dict(self.state['scaler'])
         for cb in self._stateful():
             cb.load_state_dict(self.state['callbacks'][cb.name])
@@ -132,4 +133,5 @@ def _packed(states: dict) -> dict:
 
 def _unpacked(states: dict) -> dict:
     name, keys, *rest = states['numpy_state']
-    return {**states, 'numpy_state': (name, keys.numpy().astype(np.uint32), *rest)}
+    cuda = states['torch_cuda_state'][: torch.cuda.device_count()]  # of those that are still there
+    return {**states, 'numpy_state': (name, keys.numpy().astype(np.uint32), *rest), 'torch_cuda_state': cuda}

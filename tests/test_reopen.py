@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import write_images
+from tiny import tiny_dls, write_images
+
+from errors import UserError
+from reopen import name_changes, refuse_other_images
+from run_folder import fingerprint_images, surroundings
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals and limits')
@@ -116,3 +121,34 @@ def test_what_is_no_run_ends_in_one_line(tmp_path):
     code, out, err = run('--resume', tmp_path)
     assert (code, out) == (2, '')
     assert err == f'train_fastai.py: {tmp_path}/config.json: No such file or directory\n'
+
+
+def test_other_images_are_refused(folder, tmp_path):
+    config = {'images': fingerprint_images(tiny_dls(folder)), 'options': {'data': str(folder)}}
+    refuse_other_images(tiny_dls(folder), config, tmp_path / 'run')
+    image = folder / 'train/red/00.png'
+    image.write_bytes((folder / 'train/red/01.png').read_bytes())
+    with pytest.raises(UserError, match=r'^the images of .*images are no longer those of .*run: train anew$'):
+        refuse_other_images(tiny_dls(folder), config, tmp_path / 'run')
+
+
+def test_what_changed_is_named(capsys):
+    now = surroundings()
+    name_changes({'surroundings': now})
+    assert capsys.readouterr().out == ''
+    name_changes({'surroundings': {**now, 'torch': '2.0', 'code': 'another'}})
+    assert capsys.readouterr().out.splitlines() == [
+        f'changed since the run began: torch, 2.0 -> {now["torch"]}',
+        f'changed since the run began: code, another -> {now["code"]}',
+    ]
+
+
+def test_code_counts_however_small_the_change(tmp_path):
+    code = tmp_path / 'code'
+    shutil.copytree(ROOT, code, ignore=lambda folder, names: {n for n in names if n.startswith('.') or n == 'results'})
+    (code / 'callbacks/nan.py').write_text((code / 'callbacks/nan.py').read_text() + '\n')
+    lines = []
+    for folder in (ROOT, code):
+        command = [sys.executable, '-W', 'ignore', '-c', 'from run_folder import *; print(surroundings()["code"])']
+        lines.append(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
+    assert len(set(lines)) == 2
