@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from fastai.torch_core import one_param, to_device
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 from matplotlib import colormaps
 from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
@@ -24,7 +25,8 @@ from interpret.gradcam import grad_cam, rescale
 from interpret.interpretation import GradCAMInterpretation
 
 LIMIT = 25_000_000  # bytes of the page
-MARKUP = 1_500  # more than the bytes of a mistake's text and tags
+REST = 10_000  # more than the bytes of the page's palette and stamps
+PLACES = 40  # and of a mistake's places in the three orders
 BATCH = 64
 FOR_MAPS = LIMIT // 4  # of it, where there are so many mistakes that not all have room
 IMAGE_SIDE, MAP_SIDE, SAMPLES_SIDE, PLOT_SIDE = 128, 32, 600, 1600  # pixels, at most
@@ -53,20 +55,22 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
     env = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = env.get_template('report.html.j2')
 
-    images, maps = [], []
-    room = LIMIT - len(template.render(page, mistakes=[], data={}).encode())
-    for image in _images(interp, table.index.tolist()):
-        room -= len(image['src']) + MARKUP
+    mistakes, maps = [], []
+    item = env.get_template('mistake.html.j2')
+    room = LIMIT - REST - len(template.render(page, mistakes=[], data={}).encode())
+    for mistake, image in zip(table.itertuples(), _images(interp, table.index.tolist()), strict=True):
+        html = item.render(mistake=mistake, image=image)
+        room -= len(html.encode()) + PLACES
         if room < FOR_MAPS:
             break
-        images.append(image)
-    table = table[: len(images)]
+        mistakes.append(Markup(html))
+    table = table[: len(mistakes)]
     for cams in _maps(interp, table.index.tolist(), layers):
         room -= len(json.dumps(cams))
         if room < 0:
             break
         maps.append(cams)
-    maps += [[]] * (len(images) - len(maps))
+    maps += [[]] * (len(mistakes) - len(maps))
 
     page['mapped'] = sum(map(bool, maps))
     orders = {'loss': -table.loss, 'doubt': table.label_quality, 'confidence': -table.probability}
@@ -77,7 +81,6 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
         'colours': _base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
     }
     with replacing(run / 'report.html') as part:
-        mistakes = list(zip(table.itertuples(), images, strict=True))
         part.write_text(template.render(page, mistakes=mistakes, data=data), encoding='utf-8')
     return run / 'report.html'
 

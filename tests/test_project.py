@@ -28,6 +28,7 @@ def test_requirements_name_what_the_code_imports():
         'cv2': 'albumentations',
         'numpy': 'torch',
         'scipy': 'scikit-learn',
+        'markupsafe': 'jinja2',
     }
     local = {path.stem for path in ROOT.glob('*') if path.suffix == '.py' or (path / '__init__.py').exists()}
     code = [*ROOT.glob('*.py'), *ROOT.glob('data/*.py'), *ROOT.glob('callbacks/*.py'), *ROOT.glob('interpret/*.py')]

@@ -457,7 +457,8 @@ def test_no_mistakes(made, browser, tmp_path):
 def shrunk(made, tmp_path, monkeypatch, what):
     """The first page, with less and less room, on which some of the seven mistakes have no image or no map."""
     monkeypatch.setattr(report, 'FOR_MAPS', 0)
-    for limit in range(write_report(made.interp, tmp_path).stat().st_size + 7 * report.MARKUP, 0, -400):
+    monkeypatch.setattr(report, 'REST', 2000)
+    for limit in range(write_report(made.interp, tmp_path).stat().st_size + 2000, 0, -400):
         monkeypatch.setattr(report, 'LIMIT', limit)
         page = write_report(made.interp, tmp_path).read_text()
         assert len(page.encode()) < limit
