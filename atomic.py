@@ -2,22 +2,24 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """A temporary path to write to; if all goes well it becomes `path`, else it goes and `path` is as it was.
 
-    Makes the folder. An OSError names `path`. (fastcore's `atomic_save` does much the same, but its files can be read
-    by their owner only.)
+    The file that was there before is kept as `keep`. Makes the folder. An OSError names `path`. (fastcore's
+    `atomic_save` does much the same, but its files can be read by their owner only.)
     """
     part = path.with_name(f'.{os.getpid()}.part')  # not from its name, which may be as long as names can be
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         _sync(part, os.O_RDWR)  # or a power cut could leave the new name with no content
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(part, path)
         if os.name == 'posix':  # elsewhere a folder can't be opened
             _sync(path.parent, os.O_RDONLY)
@@ -26,13 +28,6 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
-
-
-def remove_parts(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder` and below."""
-    for part in folder.rglob('.*.part'):
-        with suppress(FileNotFoundError):  # another process cleans up as well
-            part.unlink()
 
 
 def _sync(path: Path, flags: int) -> None:

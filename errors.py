@@ -25,10 +25,10 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     try:
         yield
     except UserError as e:
-        print(f'{command}: {e}', file=sys.stderr)
+        print(f'{command}: {_last_line(e)}', file=sys.stderr)
         sys.exit(2)
     except OSError as e:
-        print(f'{command}: {e.filename or "a file"}: {e.strerror or e}', file=sys.stderr)
+        print(f'{command}: {e.filename or "a file"}: {e.strerror or _last_line(e)}', file=sys.stderr)
         sys.exit(2)
     except RuntimeError as e:
         if 'DataLoader worker' not in str(e):
@@ -41,3 +41,8 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f'\n{command}: interrupted', file=sys.stderr)
         sys.exit(130)
+
+
+def _last_line(e: Exception) -> str:
+    """What a loader's worker raised comes with its whole traceback as the message; the last line says it."""
+    return (str(e).strip().splitlines() or [type(e).__name__])[-1].removeprefix('errors.UserError: ')

@@ -1,10 +1,11 @@
 """Ctrl-C and SIGTERM, where work would be lost by stopping at once."""
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -20,10 +21,15 @@ def deferred_interrupts() -> Iterator[threading.Event]:
         if os.getpid() != here:  # a worker that has only just been forked
             return
         if asked.is_set():
+            if hasattr(signal, 'SIGCHLD'):  # torch's handler would raise an error for each worker
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for worker in multiprocessing.active_children():
+                worker.kill()
             raise KeyboardInterrupt
         asked.set()
-        # not `print`, which may be what was interrupted
-        os.write(2, b'\nstopping after this batch; once more to stop at once\n')
+        with suppress(OSError):  # where stderr is closed
+            # not `print`, which may be what was interrupted
+            os.write(2, b'\nstopping after this batch; once more to stop at once\n')
 
     if threading.current_thread() is not threading.main_thread():
         yield asked

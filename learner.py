@@ -38,6 +38,8 @@ class ResumableLearner(Learner):
     first_epoch = 0
 
     def _do_fit(self):
+        if self.first_epoch and hasattr(self, 'progress') and hasattr(self.progress, 'mbar'):
+            self.progress.mbar.update(0)  # which starts the bar's clock: fastprogress fails without
         for epoch in range(self.first_epoch, self.n_epoch):
             self.epoch = epoch
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ DEFAULTS = {
     'name': None,
     'skip_bad': False,
 }
-# Neither changes what comes out, so that a run may go on with others.
-FREE = 'workers', 'checkpoint_minutes'
+# What changes nothing of what comes out, so that a run may go on with others: images are compared by their content.
+FREE = 'data', 'workers', 'checkpoint_minutes'
 
 
 def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[dict[str, Any], Recipe]:
@@ -34,13 +33,11 @@ def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[d
     What is `given` counts most, then what a config.json has `kept` of an earlier run but its name, then the defaults.
     """
     options = {**DEFAULTS, **(kept['options'] if kept else {}), 'name': None, **given}
-    if kept and options['recipe'] == kept['options']['recipe'] and options['data'] == kept['options']['data']:
-        recipe = kept['recipe']
-    else:
-        recipe = recipe_for(options['data'], options['recipe'])
-    sizes = {name: options[name] for name in ('epochs', 'bs') if options[name] is not None}
-    recipe = replace(recipe, **sizes)
-    _check_all(options, recipe)
+    _check_all(options)
+    recipe = recipe_for(options['data'], options['recipe'])
+    if kept and recipe == recipe_for(kept['options']['data'], kept['options']['recipe']):
+        recipe = kept['recipe']  # what that name meant then
+    recipe = replace(recipe, **{name: options[name] for name in ('epochs', 'bs') if options[name] is not None})
     if options['data'] not in ('cifar10', 'digits'):
         options['data'] = str(Path(options['data']).expanduser().absolute())
     return options, recipe
@@ -50,11 +47,14 @@ def read_config(file: Path) -> dict[str, Any]:
     """A run's config.json, with its recipe as a Recipe; UserError where it isn't one."""
     try:
         config = json.loads(file.read_text(encoding='utf-8'))
-        options, recipe = config['options'], Recipe.from_dict(config['recipe'])
-        if unknown := set(options) ^ set(DEFAULTS):
+        options = {**DEFAULTS, **config['options']}  # there may be new ones since
+        if unknown := set(options) - set(DEFAULTS):
             raise ValueError(f'options {sorted(unknown)}')
-        return {**config, 'recipe': recipe}
-    except (ValueError, TypeError, KeyError, AttributeError) as e:  # not JSON, or not of this shape
+        _check_all(options)
+        images, surroundings = str(config['images']), dict(config['surroundings'])
+        recipe = Recipe.from_dict(config['recipe'])
+        return {'options': options, 'recipe': recipe, 'images': images, 'surroundings': surroundings}
+    except (ValueError, TypeError, KeyError) as e:  # not JSON, or not of this shape
         raise UserError(f'{file} is no config.json of a run ({type(e).__name__}: {e})') from e
 
 
@@ -74,23 +74,26 @@ def loader_options(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     return {'path': options['data'], 'recipe': recipe, 'num_workers': options['workers'], **given}
 
 
-def _check_all(options: dict[str, Any], recipe: Recipe) -> None:
+def _check_all(options: dict[str, Any]) -> None:
     o = options
     _check(o, 'data', isinstance(o['data'], str), 'a name or a path')
-    _check(o, 'recipe', o['recipe'] in RECIPES, f'one of {", ".join(RECIPES)}')
-    _check(o, 'epochs', isinstance(recipe.epochs, int) and recipe.epochs >= 1, 'at least 1')
-    _check(o, 'bs', isinstance(recipe.bs, int) and recipe.bs >= 2, 'at least 2, since BatchNorm needs more images')
-    _check(o, 'lr', o['lr'] == 'auto' or _between(0, o['lr'], inf), 'a number above 0, or auto')
-    _check(o, 'valid', o['valid'] == 'test' or _between(0, o['valid'], 1), 'between 0 and 1, or test')
-    _check(o, 'fraction', o['fraction'] == 1 or _between(0, o['fraction'], 1), 'above 0, at most 1')
-    _check(o, 'seed', isinstance(o['seed'], int) and 0 <= o['seed'] < 2**32, 'from 0 to 2**32 - 1')
-    workers = o['workers']
-    _check(o, 'workers', workers is None or (isinstance(workers, int) and workers >= 0), '0 or more')
-    _check(o, 'checkpoint_minutes', _between(-1e-9, o['checkpoint_minutes'], inf), '0 or more')
+    _check(o, 'recipe', o['recipe'] in list(RECIPES), f'one of {", ".join(RECIPES)}')
+    _check(o, 'epochs', o['epochs'] is None or _is(int, 1, o['epochs'], 1e9), 'at least 1')
+    _check(o, 'bs', o['bs'] is None or _is(int, 2, o['bs'], 1e9), 'at least 2, since BatchNorm needs more images')
+    _check(o, 'lr', o['lr'] == 'auto' or _is(float, 1e-30, o['lr'], 1e30), 'a number above 0, or auto')
+    _check(o, 'valid', o['valid'] == 'test' or _is(float, 1e-9, o['valid'], 1 - 1e-9), 'between 0 and 1, or test')
+    _check(o, 'fraction', _is(float, 1e-9, o['fraction'], 1), 'above 0, at most 1')
+    _check(o, 'seed', _is(int, 0, o['seed'], 2**32 - 1), 'from 0 to 2**32 - 1')
+    _check(o, 'workers', o['workers'] is None or _is(int, 0, o['workers'], 1e4), '0 or more')
+    _check(o, 'checkpoint_minutes', _is(float, 0, o['checkpoint_minutes'], 1e9), '0 or more')
+    _check(o, 'out', isinstance(o['out'], str) and '\0' not in o['out'], 'a folder')
+    _check(o, 'name', o['name'] is None or isinstance(o['name'], str), 'the name of a folder')
+    _check(o, 'skip_bad', isinstance(o['skip_bad'], bool), 'true or false')
 
 
-def _between(low: float, value: Any, high: float) -> bool:
-    return isinstance(value, int | float) and low < value < high
+def _is(kind: type, low: float, value: Any, high: float) -> bool:
+    """Whether `value` is a number of that kind, and not True or False, from `low` to `high`."""
+    return type(value) in (int, kind) and low <= value <= high
 
 
 def _check(options: dict[str, Any], option: str, fine: bool, allowed: str) -> None:

@@ -37,13 +37,29 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict) -> 'Recipe':
-        """The Recipe that `asdict` and JSON have made `values` of; TypeError where they are of another shape."""
-        recipe = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        """The Recipe that `asdict` and JSON have made `values` of; TypeError or ValueError where they can't be one."""
+        recipe = cls(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
+        )
+        numbers = {float: (int, float), int: (int,)}
         for field in fields(cls):
-            value, kinds = getattr(recipe, field.name), {float: int | float, int: int, bool: bool, str: str}
-            if not isinstance(value, kinds.get(field.type, tuple)):
-                raise TypeError(f'{field.name} {value!r}')
+            value, kinds = getattr(recipe, field.name), numbers.get(field.type, (field.type,))
+            if field.name in ('mean', 'std'):
+                fine = isinstance(value, tuple) and [type(v) for v in value] == [float] * 3
+            else:
+                low, high = LIMITS.get(field.name, (0, 10**6))
+                fine = type(value) in kinds and (type(value) in (bool, str) or low <= value <= high)
+            if not fine:
+                raise ValueError(f'{field.name} {value!r}')
         return recipe
+
+
+# Lowest and highest value of what isn't from 0 to a million.
+LIMITS = {
+    'pad': (0, 1), 'flip': (0, 1), 'hole': (0, 1), 'dropout': (0, 0.99), 'label_smoothing': (0, 0.99), 'mom': (0, 1),
+    'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (2, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
+    'sweep_steps': (1, 10**6),
+}  # fmt: skip
 
 
 # The course project as published, but for its dropout, which stayed on in evaluation, and its hole, which was

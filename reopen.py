@@ -36,9 +36,9 @@ def load_run(run: str | Path) -> Learner:
 
 
 def refuse_other_images(dls: DataLoaders, config: dict[str, Any], run: Path) -> None:
-    """UserError where `dls` has not the images that the run was begun with."""
+    """UserError where `dls` has not the images that the run was begun with, split in the same way."""
     if fingerprint_images(dls) != config['images']:
-        raise UserError(f'the images of {config["options"]["data"]} are no longer those of {run}: train anew')
+        raise UserError(f'{dls.path} has not the images that {run} was begun with: say with --data where they are')
 
 
 def name_changes(config: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,10 @@ try:
 except ImportError:  # on Windows, where a folder isn't locked
     fcntl = None
 
-LIBRARIES = 'fastai', 'fastcore', 'torch', 'torchvision', 'albumentations', 'numpy', 'pandas', 'pillow'
+LIBRARIES = (
+    'fastai', 'fastcore', 'torch', 'torchvision', 'albumentations', 'albucore', 'numpy', 'pandas', 'pillow',
+    'scikit-learn',
+)  # fmt: skip
 
 
 def new_run(out: str | Path, name: str | None, config: dict) -> Path:
@@ -52,12 +56,13 @@ def new_run(out: str | Path, name: str | None, config: dict) -> Path:
 def locked(run: Path) -> Iterator[None]:
     """Be the only process that writes to `run`; UserError where another one does.
 
-    By `lockf` on its config.json: `flock` would stay with the loader's workers, which outlive a killed process.
+    By `lockf`: `flock` would stay with the loader's workers, which outlive a killed process. On a file of its own, as
+    the lock goes when the process closes the file, however often it had opened it.
     """
     if fcntl is None:
         yield
         return
-    with (run / 'config.json').open('r+') as file:
+    with (run / '.lock').open('w') as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
@@ -75,18 +80,27 @@ def surroundings() -> dict:
     """What a run's numbers depend on besides its options: versions, code and device."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     here = Path(__file__).parent
+    code = [file for folder in ('.', 'callbacks', 'data', 'interpret') for file in (here / folder).glob('*.py')]
     return {
         'python': sys.version.split()[0],
         **{library: version(library) for library in LIBRARIES},
         'commit': _git_commit(here),
-        'code': fingerprint(here, sorted([*here.glob('*.py'), *here.glob('callbacks/*.py'), *here.glob('data/*.py')])),
+        'code': fingerprint(here, sorted(code)),
         'device': gpu or f'cpu, {torch.get_num_threads()} threads',
     }
 
 
+def remove_leftovers(run: Path) -> None:
+    """Remove what killed processes left in `run`: half-written files, and the weights that a sweep puts aside."""
+    for part in run.rglob('.*.part'):
+        part.unlink(missing_ok=True)
+    for folder in run.glob('models/tmp*'):
+        shutil.rmtree(folder)
+
+
 def fingerprint_images(dls: DataLoaders) -> str:
-    """Of all the images of a run."""
-    return fingerprint(dls.path, sorted({file for dl in dls.loaders for file in dl.dataset.items}))
+    """Of all the images of a run, and of how they are split."""
+    return fingerprint(dls.path, [file for dl in dls.loaders for file in dl.dataset.items])
 
 
 def fingerprint(root: Path, files: list[Path]) -> str:

@@ -11,14 +11,16 @@ from atomic import replacing
 from errors import UserError
 
 
-def save_tensors(content: Any, file: Path) -> None:
+def save_tensors(content: Any, file: Path, keep: Path | None = None) -> None:
     """Write `content`, tensors in dicts and lists, to `file`; where that fails, `file` is as it was.
+
+    The file that was there before is kept as `keep`.
 
     Through memory: torch's own writer turns a full disk's OSError into a RuntimeError that names no file.
     """
     buffer = BytesIO()
     torch.save(content, buffer)
-    with replacing(file) as part:
+    with replacing(file, keep) as part:
         part.write_bytes(buffer.getbuffer())
 
 
@@ -27,12 +29,12 @@ def load_tensors(file: Path) -> Any:
 
     torch writes a zip archive with a CRC-32 for each tensor, but its own reader doesn't compare them.
     """
+    content = BytesIO(file.read_bytes())
     try:
-        with ZipFile(file) as archive:
+        with ZipFile(content) as archive:
             if damaged := archive.testzip():
                 raise BadZipFile(f'{damaged} has another checksum')
-        return torch.load(file, map_location='cpu', weights_only=True)
-    except OSError:
-        raise
-    except Exception as e:  # zipfile and torch have many for a broken archive, such as struct.error and KeyError
+        content.seek(0)
+        return torch.load(content, map_location='cpu', weights_only=True)
+    except Exception as e:  # zipfile and torch have many for a broken archive, such as struct.error and OSError
         raise UserError(f'{file} is damaged: {" ".join(str(e).split()) or type(e).__name__}') from e

@@ -26,7 +26,7 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
-from atomic import remove_parts, replacing
+from atomic import replacing
 from data.checks import BadImages, write_bad_images
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
@@ -39,7 +39,7 @@ from models import cifar_resnet18
 from options import loader_options, read_config, refuse_conflicts, settle
 from recipes import PLATEAU, RECIPES, REFERENCE, Recipe
 from reopen import load_run, name_changes, refuse_other_images, says_how_to_go_on
-from run_folder import fingerprint_images, locked, new_run, surroundings, write_json
+from run_folder import fingerprint_images, locked, new_run, remove_leftovers, surroundings, write_json
 from sweep import LRSweep, find_lr
 
 __all__ = [
@@ -99,7 +99,10 @@ def _swept(learn: Learner) -> LRSweep:
     """The result of the learning rate sweep, kept in the run folder from the first time on."""
     file = learn.path / 'sweep.json'
     if file.is_file():
-        return LRSweep(**json.loads(file.read_text(encoding='utf-8')))
+        try:
+            return LRSweep(**json.loads(file.read_text(encoding='utf-8')))
+        except (ValueError, TypeError) as e:
+            raise UserError(f'{file} is no sweep: delete it, to sweep again') from e
     sweep = find_lr(learn)
     write_json(file, asdict(sweep))
     return sweep
@@ -137,10 +140,15 @@ def conclude(learn: Learner, history: pd.DataFrame, test_selected_on: bool, seco
 def review_again(run: str | Path) -> None:
     """Make the review of a finished run anew, without training."""
     learn = load_run(run)
-    summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
-    history = pd.read_csv(learn.path / 'history.csv')
+    try:
+        summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
+        selected_on, seconds = bool(summary['test_selected_on']), float(summary['seconds'])
+        history = pd.read_csv(learn.path / 'history.csv').astype(float)
+        history[['epoch', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr', 'seconds']]
+    except (ValueError, TypeError, KeyError) as e:
+        raise UserError(f'summary.json or history.csv of {learn.path} is not as a run leaves it: {e}') from e
     with locked(learn.path):
-        conclude(learn, history, summary['test_selected_on'], summary['seconds'])
+        conclude(learn, history, selected_on, seconds)
 
 
 @call_parse
@@ -164,17 +172,17 @@ def main(
 ):
     """Train an image classifier with fastai, and see why it is wrong."""
     given = {option: value for option, value in locals().items() if value is not None and value is not False}
-    modes = [mode for mode in ('config', 'resume', 'review') if given.pop(mode, None)]
+    modes = [mode for mode in ('config', 'resume', 'review') if given.pop(mode, None) is not None]
     # a log file gets each line when it's due, and a name that its encoding lacks as an escape
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with ends_in_one_line('train_fastai.py'):
-        if len(modes) > 1 or (review and given):
+        if len(modes) > 1 or ('review' in modes and given):
             raise UserError(f'--{modes[0]} goes without --{[*modes[1:], *given][0].replace("_", "-")}')
-        if review:
+        if 'review' in modes:
             return review_again(review)
-        kept = read_config(Path(config).expanduser()) if config else None
-        if resume:
+        kept = read_config(Path(config).expanduser()) if 'config' in modes else None
+        if 'resume' in modes:
             run = Path(resume).expanduser()
             kept = read_config(run / 'config.json')
             refuse_conflicts(given, kept, run)
@@ -186,15 +194,16 @@ def main(
         try:
             dls = get_dls(**loader_options(options, made_by))
         except BadImages as e:
-            out = Path(options['out']).expanduser()
+            out = run if 'resume' in modes else Path(options['out']).expanduser()
             older = ', instead of an older list' if (out / 'bad_images.csv').exists() else ''
             listed = f'all are listed with the reason in {write_bad_images(out, e.bad)}{older}'
             raise UserError(f'{e}; {listed}') from e
         sizes = [len(dl.dataset) for dl in dls.loaders]
         print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
-        if resume:
-            refuse_other_images(dls, kept, run)
+        if kept:
             name_changes(kept)
+        if 'resume' in modes:
+            refuse_other_images(dls, kept, run)
         else:
             begun = {'images': fingerprint_images(dls), 'left_out': len(dls.left_out), 'surroundings': surroundings()}
             run = new_run(options['out'], options['name'], {'options': options, 'recipe': asdict(made_by), **begun})
@@ -202,5 +211,5 @@ def main(
             listed = write_bad_images(run, dls.left_out)
             print(f'files left out: {len(dls.left_out):,}; all are listed with the reason in {listed}')
         with locked(run), says_how_to_go_on(run):
-            remove_parts(run)
+            remove_leftovers(run)
             train(get_learner(dls, path=run), options)

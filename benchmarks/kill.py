@@ -68,7 +68,7 @@ def _phase(run: Path) -> str:
         return 'a write in models/'
     if not (run / 'sweep.json').exists():
         return 'samples and sweep'
-    if not (run / 'models/last.pth').exists():
+    if not list(run.glob('models/last*.pth')):
         return 'training, before the first checkpoint'
     if not (run / 'plots/accuracy_loss.png').exists():
         return 'training or validation'

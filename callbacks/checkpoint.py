@@ -1,6 +1,5 @@
 """A training run that goes on where it stopped, as if it had not."""
 
-import os
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -39,7 +38,15 @@ class Checkpoint(Callback):
             for name in NAMES:  # an earlier training's
                 (self.folder / name).unlink(missing_ok=True)
             return
-        self.place, self.meters = (self.state['epoch'], self.state['batch']), self.state['meters']
+        try:
+            self._restore()
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
+            message = f"the checkpoint in {self.folder} is not of this training: delete it, or don't resume"
+            raise e if isinstance(e, UserError) else UserError(message) from e
+        print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
+
+    def _restore(self):
+        self.place, self.meters = (int(self.state['epoch']), int(self.state['batch'])), self.state['meters']
         self.model.load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
         scaler = getattr(self.learn, 'scaler', None)
@@ -50,7 +57,6 @@ class Checkpoint(Callback):
         self._restore_meters()
         self.learn.first_epoch, self.dls.train.skip = self.place
         set_random_states(**_unpacked(self.state['random']))
-        print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
 
     def before_train(self):
         """Restore the meters that the epoch's start has just reset."""
@@ -92,9 +98,7 @@ class Checkpoint(Callback):
             'random': _packed(get_random_states()),
         }
         last, previous = (self.folder / name for name in NAMES)
-        if last.exists():
-            os.replace(last, previous)
-        save_tensors(state, last)
+        save_tensors(state, last, keep=previous)
         self.saved = perf_counter()
 
     def _stateful(self) -> list[Callback]:
@@ -108,14 +112,15 @@ class Checkpoint(Callback):
 
 
 def load_checkpoint(folder: Path) -> dict | None:
-    """The newest undamaged checkpoint in `folder`; None where there is none. Says which one it can't use."""
-    for name in NAMES:
+    """The newest undamaged checkpoint in `folder`, None where there is none; removes a damaged one and says so."""
+    for file in (folder / name for name in NAMES):
         try:
-            return load_tensors(folder / name)
+            return load_tensors(file)
         except FileNotFoundError:
             continue
         except UserError as e:
-            print(f'{e}: taking the one before')
+            print(f'{e}; it is removed, and the one before it used if there is one')
+            file.unlink()  # or the next checkpoint would keep it in the place of a good one
     return None
 
 

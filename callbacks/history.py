@@ -20,7 +20,7 @@ class History(Callback):
     order = Recorder.order + 1  # after its values, before the trackers change the learning rate
 
     def __init__(self, path: Path):
-        self.path, self.rows, self.before = Path(path), [], 0.0
+        self.path, self.rows, self.seconds_before = Path(path), [], 0.0
 
     @property
     def table(self) -> pd.DataFrame:
@@ -29,21 +29,25 @@ class History(Callback):
 
     def before_epoch(self):
         """Start the clock, or let it go on."""
-        self.start, self.before = perf_counter() - self.before, 0.0
+        self.start, self.seconds_before = perf_counter() - self.seconds_before, 0.0
 
     def state_dict(self) -> dict:
         """For a checkpoint: the rows, and the seconds of the epoch that it may be in."""
-        return {'rows': self.rows, 'before': perf_counter() - self.start}
+        return {'rows': self.rows, 'seconds': perf_counter() - self.start}
 
     def load_state_dict(self, state: dict):
         """From a checkpoint."""
-        self.rows, self.before = state['rows'], state['before']
+        self.rows, self.seconds_before = state['rows'], state['seconds']
+        self._write()
 
     def after_epoch(self):
         """Add the epoch's row."""
         row = dict(zip(self.recorder.metric_names, self.recorder.log, strict=True))
         row.pop('time')
         self.rows.append({**row, 'lr': self.opt.hypers[-1]['lr'], 'seconds': round(perf_counter() - self.start, 2)})
+        self._write()
+        self.start = perf_counter()
+
+    def _write(self):
         with replacing(self.path) as part:
             self.table.to_csv(part, index=False)
-        self.start = perf_counter()

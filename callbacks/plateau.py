@@ -38,8 +38,12 @@ class SaveModel(SaveModelCallback):
         return {'best': self.best, 'saved': self.saved}
 
     def load_state_dict(self, state: dict):
-        """From a checkpoint."""
+        """From a checkpoint; UserError where the best weights that it counts on are gone: now, not after all epochs."""
         self.best, self.saved = state['best'], state['saved']
+        if self.saved and not self.file.exists():
+            raise UserError(f'{self.file} is gone, the best weights so far: start a new run')
+        if self.saved:
+            load_tensors(self.file)
 
     def after_fit(self):
         """Load the best weights; UserError where there are none, since the monitor never improved."""

@@ -16,7 +16,7 @@ from fastcore.basics import defaults
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from data.files import open_rgb
+from data.files import BadImage, open_rgb
 from data.sources import find_images
 from data.transforms import AlbumentationsTransform, get_transforms
 from errors import UserError
@@ -126,7 +126,12 @@ def get_dls(
 
 def _image(item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
     """A file as it was checked, or what `learn.predict` takes besides (fastai reads the types off the annotation)."""
-    return open_rgb(item) if isinstance(item, str | Path) else PILImage.create(item)
+    if not isinstance(item, str | Path):
+        return PILImage.create(item)
+    try:
+        return open_rgb(item)
+    except BadImage as e:  # since it was checked
+        raise UserError(f'{item} is no longer what it was: {e}') from e
 
 
 def _stratified(files: list[Path], n_out: int, seed: int, option: str) -> tuple[list[Path], list[Path]]:

@@ -17,7 +17,7 @@ def kept(given=None):
 
 def written(file, **changes):
     options, recipe = settle({})
-    content = {'options': options, 'recipe': asdict(recipe), **changes}
+    content = {'options': options, 'recipe': asdict(recipe), 'images': 'a', 'surroundings': {}, **changes}
     file.write_text(json.dumps(content))
     return file
 
@@ -59,12 +59,23 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize('changes', [
-    {'options': {'data': 'digits'}},
     {'options': {**DEFAULTS, 'unknown': 1}},
     {'recipe': {'pad': 0.1}},
     {'recipe': {**asdict(PLATEAU), 'mom': '0.9'}},
     {'recipe': {**asdict(PLATEAU), 'bs': 1.5}},
     {'recipe': None},
+    {'recipe': {**asdict(PLATEAU), 'mean': [1.0]}},
+    {'recipe': {**asdict(PLATEAU), 'mean': ['a', 'b', 'c']}},
+    {'recipe': {**asdict(PLATEAU), 'pad': -1.0}},
+    {'recipe': {**asdict(PLATEAU), 'dropout': 7}},
+    {'recipe': {**asdict(PLATEAU), 'nesterov': 1}},
+    {'options': {**DEFAULTS, 'recipe': []}},
+    {'options': {**DEFAULTS, 'lr': 10**400}},
+    {'options': {**DEFAULTS, 'seed': True}},
+    {'options': {**DEFAULTS, 'out': None}},
+    {'options': {**DEFAULTS, 'skip_bad': 'no'}},
+    {'options': None},
+    {'images': None, 'surroundings': None},
 ])  # fmt: skip
 def test_what_is_no_config_is_an_error_of_one_line(tmp_path, changes):
     file = written(tmp_path / 'config.json', **changes)
@@ -88,6 +99,17 @@ def test_text_that_is_no_json_is_named(tmp_path):
 def test_a_run_does_not_go_on_with_other_options(option, value, said):
     with pytest.raises(UserError, match=f'^{said}; leave it out'):
         refuse_conflicts({option: value}, kept(), Path('runs/a'))
+
+
+def test_options_that_a_run_did_not_have_yet_have_their_defaults(tmp_path):
+    older = {name: value for name, value in DEFAULTS.items() if name != 'checkpoint_minutes'}
+    assert read_config(written(tmp_path / 'config.json', options=older))['options'] == DEFAULTS
+
+
+def test_a_run_whose_images_moved_keeps_its_recipe():
+    theirs = {**kept({'data': 'images', 'epochs': 3}), 'recipe': replace(PLATEAU, epochs=3, patience=9)}
+    refuse_conflicts({'data': 'elsewhere'}, theirs, Path('runs/a'))
+    assert settle({'data': 'elsewhere'}, theirs)[1] == theirs['recipe']
 
 
 def test_a_run_goes_on_with_its_own_options_and_with_those_that_change_nothing():

@@ -1,6 +1,7 @@
 import csv
 import shutil
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from fastai.torch_core import set_seed
 from tiny import TINY
 
 from callbacks.checkpoint import load_checkpoint
+from errors import UserError
 from train_fastai import fit
 
 RECIPE = replace(TINY, dropout=0.5, patience=1)  # dropout draws from torch's random state
@@ -151,6 +153,66 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(learner, uninte
     assert_same(ending(learn), uninterrupted)
 
 
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(learner, monkeypatch):
+    killed = make(learner)
+    killed.add_cb(Kill('after_pred', 3, 1))
+    with pytest.raises(Killed):
+        fit(killed, EPOCHS, 0.05)
+    last = killed.path / 'models/last.pth'
+    last.write_bytes(last.read_bytes()[:-9])
+    learn = make(learner)
+    learn.path = killed.path
+    learn.add_cb(Kill('after_pred', 3, 1))
+    with pytest.raises(Killed):
+        fit(learn, EPOCHS, 0.05, resume=True)
+    last.unlink()
+    assert load_checkpoint(last.parent)['epoch'] == 2
+
+
+@pytest.mark.parametrize('content', [
+    {'epoch': 1}, [1], {'fc.bias': torch.zeros(3)}, {'epoch': 'x', 'batch': 0, 'meters': [], 'model': {}},
+])  # fmt: skip
+def test_another_checkpoint_is_an_error_of_one_line(learner, content):
+    learn = make(learner)
+    torch.save(content, learn.path / 'models/last.pth')
+    with pytest.raises(UserError, match=r'^the checkpoint in .*models is not of this training: ') as e:
+        fit(learn, EPOCHS, 0.05, resume=True)
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('damage', ['gone', 'cut'])
+def test_best_weights_that_are_gone_are_missed_at_once(learner, damage):
+    learn = make(learner)
+    fit(learn, 1, 0.05)
+    best = learn.path / 'models/best.pth'
+    best.unlink() if damage == 'gone' else best.write_bytes(best.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r'best\.pth is (gone|damaged)'):
+        fit(learn, EPOCHS, 0.05, resume=True)
+    assert load_checkpoint(best.parent)['epoch'] == 1
+
+
+def test_the_history_is_written_again(learner, uninterrupted):
+    learn = make(learner)
+    fit(learn, EPOCHS, 0.05)
+    (learn.path / 'history.csv').unlink()
+    fit(learn, EPOCHS, 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)
+
+
+@pytest.mark.parametrize('place', [(0, 2), (2, 1)])
+def test_bars_go_on_too(learner, monkeypatch, place, capsys):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    killed = make(learner)
+    killed.add_cb(Kill('after_pred', *place))
+    with pytest.raises(Killed):
+        fit(killed, EPOCHS, 0.05, checkpoint_minutes=0)
+    learn = make(learner)
+    learn.path = killed.path
+    capsys.readouterr()
+    assert list(fit(learn, EPOCHS, 0.05, resume=True).epoch) == list(range(EPOCHS))
+    assert '100.00% [4/4' in capsys.readouterr().out
+
+
 def test_both_damaged_starts_anew(learner, uninterrupted, capsys):
     killed = make(learner)
     killed.add_cb(Kill('after_pred', 3, 1))
@@ -171,7 +233,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(learner, uninterrupted,
     fit(learn, 2, 0.05)
     shutil.copytree(learn.path / 'models', kept)
 
-    def full(content, file):
+    def full(content, file, keep=None):
         raise OSError(28, 'No space left on device', str(file))
 
     with monkeypatch.context() as patched:
@@ -188,7 +250,7 @@ def test_the_seconds_of_an_epoch_count_over_its_parts(learner):
     fit(learn, 1, 0.05)
     state = load_checkpoint(learn.path / 'models')
     assert state['callbacks']['history']['rows'][0]['seconds'] > 0
-    assert state['callbacks']['history']['before'] < 1
+    assert state['callbacks']['history']['seconds'] < 1
 
 
 class Press(Callback):
