@@ -126,11 +126,8 @@ def main(
     out: str | None = None,  # a JSON file for the counts
 ):
     """Kill, resume, compare."""
-    rng, phases, counts = (
-        random.Random(seed),
-        Counter(),
-        Counter(kills=0, runs=0, resumes=0, mismatches=0, unreadable=0),
-    )
+    rng, phases = random.Random(seed), Counter()
+    counts = dict.fromkeys(('kills', 'runs', 'resumes', 'mismatches', 'unreadable'), 0)
     with TemporaryDirectory() as tmp:
         data = _write_images(Path(tmp) / 'images')
         start = perf_counter()

@@ -62,15 +62,8 @@ def finished(tmp_path_factory):
 def test_run_folder_is_complete(finished):
     folder, _ = finished
     files = {f.relative_to(folder).as_posix() for f in folder.rglob('*') if f.is_file()}
-    tables = {
-        'config.json',
-        'sweep.json',
-        'history.csv',
-        'summary.json',
-        'mistakes.csv',
-        'faithfulness.csv',
-        'report.html',
-    }
+    tables = {f'{name}.json' for name in ('config', 'sweep', 'summary')}
+    tables |= {f'{name}.csv' for name in ('history', 'mistakes', 'faithfulness')} | {'report.html', '.lock'}
     tables |= {f'models/{name}.pth' for name in ('best', 'last', 'last.previous')}
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
@@ -316,7 +309,12 @@ def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('learner.cifar_resnet18', tiny_net)
     names = {}
-    exec(block.replace("'digits'", f'{str(folder)!r}, bs=4, valid=0.25').replace('fit(learn, 5', 'fit(learn, 1'), names)
+    exec(
+        block.replace("'digits'", f'{str(folder)!r}, bs=4, valid=0.25')
+        .replace('fit(learn, 5', 'fit(learn, 1')
+        .replace('fit(learn, 8', 'fit(learn, 2'),
+        names,
+    )
     assert len(names['interp'].targs) == 12
     plt.close('all')
 

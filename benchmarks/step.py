@@ -1,0 +1,122 @@
+"""A training step of this project beside a bare PyTorch loop and the course project's: one run, as ratios.
+
+    python benchmarks/step.py
+    python benchmarks/step.py --compile
+
+All train the same ResNet-18 on the same batches of 32x32 noise, in turn, a round each, and the median time of a batch
+counts. The bare loop does what has to be done, in channels_last; the course project's is in NCHW and asks for loss and
+accuracy after each batch. Ours is `fit`, with all its callbacks.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.data.core import DataLoaders
+from fastcore.script import call_parse
+from PIL import Image
+
+from models import cifar_resnet18
+from recipes import PLATEAU
+from train_fastai import fit, get_dls, get_learner
+
+
+class Stamps(Callback):
+    """The time at the end of each training batch."""
+
+    order = 1000
+
+    def before_train(self):
+        """Start anew."""
+        self.times = [perf_counter()]
+
+    def after_batch(self):
+        """Note the time."""
+        if self.training:
+            self.times.append(perf_counter())
+
+
+def ours(dls: DataLoaders, compiled: bool, path: str) -> Iterator[list[float]]:
+    """The times of one epoch's batches."""
+    learn, stamps = get_learner(dls, path=path), Stamps()
+    learn.add_cb(stamps)
+    if compiled:
+        learn.model.compile()
+    while True:
+        fit(learn, 1, 0.01)
+        yield stamps.times
+
+
+def loop(dls: DataLoaders, compiled: bool, course: bool) -> Iterator[list[float]]:
+    """The same by hand."""
+    layout = torch.contiguous_format if course else torch.channels_last
+    model = cifar_resnet18(len(dls.vocab)).to(memory_format=layout)
+    opt = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=not course)
+    loss_func = torch.nn.CrossEntropyLoss(label_smoothing=0 if course else 0.1)
+    if compiled:
+        model.compile()
+    while True:
+        times = [perf_counter()]
+        for x, y in dls.train:
+            pred = model(x.as_subclass(torch.Tensor).contiguous(memory_format=layout))
+            loss = loss_func(pred, y.as_subclass(torch.Tensor))
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+            if course:
+                loss.item(), (pred.argmax(1) == y).sum().item()
+            times.append(perf_counter())
+        yield times
+
+
+def write_noise(root: Path, n: int) -> Path:
+    """Two classes, `n` training images together and a few to test."""
+    rng = np.random.default_rng(0)
+    for split, count in (('train', n // 2), ('test', 2)):
+        for name in 'ab':
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f'{i:05}.png')
+    return root
+
+
+@call_parse
+def main(
+    compile: bool = False,  # all but the course project's with torch.compile, too
+    bs: int = 128,  # images a batch
+    batches: int = 4,  # in a round
+    rounds: int = 3,  # that count; one before them warms up
+):
+    """Print the time of a training step of each, and what it is of the others'."""
+    with TemporaryDirectory() as tmp:
+        valid = 4 / (bs * batches + 4)
+        dls = get_dls(write_noise(Path(tmp) / 'images', bs * batches + 4), PLATEAU, bs, valid)
+        steps = {'course project': loop(dls, False, course=True)}
+        for compiled in (False, True)[: 1 + compile]:
+            kind = ', compiled' if compiled else ''
+            steps[f'bare loop{kind}'] = loop(dls, compiled, course=False)
+            steps[f'ours{kind}'] = ours(dls, compiled, tmp)
+        times = {name: [] for name in steps}
+        for i in range(1 + rounds):
+            for name, step in steps.items():
+                stamps = next(step)
+                if i == 0:
+                    print(f'{name}: first round {stamps[-1] - stamps[0]:.1f} s', flush=True)
+                else:
+                    times[name] += np.diff(stamps).tolist()
+    course = median(times['course project'])
+    print(f'\n{"":25} {"ms a batch":>10} {"images/s":>9} {"of the course":>14} {"of bare":>8}')
+    for name, each in times.items():
+        ms = median(each)
+        bare = median(times['bare loop' + (', compiled' if 'compiled' in name else '')])
+        print(f'{name:25} {1000 * ms:10.0f} {bs / ms:9.1f} {course / ms:13.2f}x {bare / ms:7.3f}x')
+    print(f'torch {torch.__version__}, {torch.get_num_threads()} threads')
