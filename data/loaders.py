@@ -57,17 +57,17 @@ def get_dls(
         raise UserError(f'bs {bs} is more than the {len(train)} training images: choose a smaller bs')
 
     subsets, on_gpu = (train, held, test), default_device().type == 'cuda'
-    composes, options = get_transforms(recipe, images.size), {}
+    composes, dl_kwargs = get_transforms(recipe, images.size), None
     try:
         batch_tfms, item_tfms = BatchedTransform(*composes, images.size), None
     except Unbatchable as e:
         print(f'augmenting image by image: {e}')
         batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
     else:
-        options = {'dl_kwargs': _all_decoded(images, subsets)}
+        dl_kwargs = _all_decoded(images, subsets)
     if num_workers is None:
         # without any work for each image none are needed; on the CPU the model needs every core
-        num_workers = min(defaults.cpus, 8) if on_gpu and not options.get('dl_kwargs') else 0
+        num_workers = min(defaults.cpus, 8) if on_gpu and not dl_kwargs else 0
     starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
         blocks=(TransformBlock(type_tfms=_image), CategoryBlock(vocab=images.classes)),
@@ -78,7 +78,13 @@ def get_dls(
         dl_type=BatchedDL if batch_tfms else ImageDL,
     )
     dls = block.dataloaders(
-        sum(subsets, []), path=images.path, bs=bs, seed=seed, num_workers=num_workers, pin_memory=on_gpu, **options
+        [*train, *held, *test],
+        path=images.path,
+        bs=bs,
+        seed=seed,
+        num_workers=num_workers,
+        pin_memory=on_gpu,
+        dl_kwargs=dl_kwargs,
     )
     dls.recipe, dls.left_out = recipe, images.bad
     return dls

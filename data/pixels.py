@@ -33,7 +33,7 @@ class Pixels:
     @cached_property
     def images(self) -> np.ndarray:
         """All of the file, which stays on the disk until it's asked for."""
-        return np.load(self.file, mmap_mode='r')
+        return np.lib.format.open_memmap(self.file, 'r')
 
     def __getitem__(self, idxs: list[int]) -> np.ndarray:
         return self.images[self.rows[idxs]]
@@ -92,7 +92,7 @@ def _write(part: Path, files: list[Path], shape: tuple[int, ...]) -> None:
 
 
 def _decode(part: Path, files: list[tuple[int, Path]]) -> None:
-    images = np.load(part, mmap_mode='r+')
+    images = np.lib.format.open_memmap(part, 'r+')
     for i, file in files:
         pixels = np.asarray(open_rgb(file)).transpose(2, 0, 1)
         if pixels.shape != images.shape[1:]:
@@ -103,7 +103,7 @@ def _decode(part: Path, files: list[tuple[int, Path]]) -> None:
 def _is_good(file: Path, shape: tuple[int, ...]) -> bool:
     """Whether `file` is there and whole, and what its name says. Reads all of it, so that it's in memory then."""
     try:
-        images = np.load(file, mmap_mode='r')
+        images = np.lib.format.open_memmap(file, 'r')  # unlike np.load, never anything else
         with file.open('rb') as f:
             f.seek(-hashlib.sha256().digest_size, os.SEEK_END)
             end, expected = f.tell(), f.read()

@@ -97,8 +97,8 @@ def test_no_two_epochs_repeat(folder):
         orders.add(tuple(y.tolist()))
         images |= {im.numpy().tobytes() for im in x}
     assert len(orders) == 20
-    # 18 images, of which the last incomplete batch of 2 is dropped. An image of 16x16 can look 5 * 5 * 2 * 9 * 9 = 4,050
-    # ways, so that of its 18 looks two are alike in 0.7 cases on average; more than 6 cases have a chance of 1e-5
+    # 18 images, of which the last incomplete batch of 2 is dropped. One can look 5 * 5 * 2 * 9 * 9 = 4,050 ways: among
+    # the 18 looks of each of them 0.7 pairs are alike on average, and more than 6 with a chance of 1e-5
     assert len(images) >= 20 * 16 - 6
 
 
