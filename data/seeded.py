@@ -101,15 +101,16 @@ class BatchedDL(SeededDL):
 
     def draws(self, idxs: list[int]) -> Tensor:
         """The rows of the items `idxs`: int64, N x columns. An item that came before has one in another table."""
-        times = np.array([self.times_seen(i) for i in idxs])
-        rows = [self._table(time)[idx] for time, idx in zip(times, idxs, strict=True)] if times.any() else None
-        return torch.from_numpy(self._table(0)[idxs] if rows is None else np.stack(rows))
+        if len({*idxs}) == len(idxs) and self.seen.keys().isdisjoint(idxs):
+            self.seen.update(idxs)
+            return torch.from_numpy(self._table(0)[idxs])
+        return torch.from_numpy(np.stack([self._table(self.times_seen(i))[i] for i in idxs]))
 
     def _table(self, time: int) -> np.ndarray:
         """What is drawn for each item when it comes for the `time`-th time."""
         if time not in self.tables:
             (tfm,) = (tfm for tfm in self.after_batch.fs if isinstance(tfm, BatchedTransform))
-            rng = np.random.default_rng((self.seed, self.stream, int(time)))
+            rng = np.random.default_rng((self.seed, self.stream, time))
             self.tables[time] = tfm.compose(self.after_batch.split_idx).draw(rng, len(self.dataset))
         return self.tables[time]
 

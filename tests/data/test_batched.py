@@ -196,6 +196,7 @@ def test_a_row_does_not_depend_on_how_many_there_are():
     ([A.Normalize(normalization='image'), TO_TENSOR], "Normalize with normalization='image'"),
     ([NORMALIZE, NORMALIZE, TO_TENSOR], 'of float32'),
     ([FLIP], 'does not end with ToTensorV2'),
+    ([TO_TENSOR, FLIP, TO_TENSOR], 'ToTensorV2 has'),
 ])  # fmt: skip
 def test_what_has_no_batched_version_is_named(transforms, reason):
     with pytest.raises(Unbatchable, match=reason) as e:
