@@ -1,11 +1,8 @@
 """Albumentations as one fastai transform."""
 
-import os
 import random
 import warnings
 from collections.abc import Sequence
-
-os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')  # the import asks the network for a newer version otherwise
 
 import albumentations as A
 import cv2
