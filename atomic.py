@@ -24,7 +24,8 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         if os.name == 'posix':  # elsewhere a folder can't be opened
             _sync(path.parent, os.O_RDONLY)
     except OSError as e:
-        e.filename = str(path)  # which `write` doesn't name
+        if e.errno and e.filename in (None, str(part)):  # `write` names none
+            e.filename = str(path)
         raise
     finally:
         part.unlink(missing_ok=True)

@@ -1,14 +1,13 @@
 """From a folder of images to fastai's DataLoaders: train, valid and test."""
 
-import random
-import signal
-from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
-from fastai.data.core import DataLoaders, TfmdDL
+from fastai.data.core import DataLoaders
 from fastai.data.transforms import parent_label
 from fastai.torch_core import default_device
 from fastai.vision.core import PILImage
@@ -16,62 +15,14 @@ from fastcore.basics import defaults
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
+from data.batched import Unbatchable
 from data.files import BadImage, open_rgb
-from data.sources import find_images
-from data.transforms import AlbumentationsTransform, get_transforms
+from data.pixels import Pixels, decoded
+from data.seeded import BatchedDL, ImageDL
+from data.sources import Images, find_images
+from data.transforms import AlbumentationsTransform, BatchedTransform, get_transforms
 from errors import UserError
 from recipes import Recipe, recipe_for
-
-
-class SeededDL(TfmdDL):
-    """A TfmdDL whose order and augmentation depend on (seed, epoch, image) alone, not on workers or on the past.
-
-    `epoch` is set by the training loop (`callbacks.epoch.EpochToLoader`). Outside of it, as in `show_batch`, it is
-    None and each iteration draws anew. `skip` batches at its start are left out, where training goes on within an
-    epoch; its length is that of the whole epoch. Iterating draws nothing from the global random states.
-    """
-
-    epoch: int | None = None
-    skip: int = 0
-
-    def __init__(self, dataset, seed: int = 42, **kwargs):
-        self.seed, self.stream, self.seen = seed, 0, Counter()
-        super().__init__(dataset, **kwargs)
-        self.rng = random.Random(seed)
-        self.fake_l.generator = torch.Generator()  # torch's iterators draw their workers' seed from it
-
-    def new(self, dataset=None, cls=None, **kwargs):
-        """As TfmdDL's, with the same seed."""
-        return super().new(dataset, cls, **{'seed': self.seed, **kwargs})
-
-    def before_iter(self):
-        """Settle, before any worker starts, what this iteration draws from."""
-        super().before_iter()
-        if self.epoch is not None:
-            self.rng = random.Random(f'{self.seed}, {self.epoch}')
-        self.stream, self.seen = self.rng.getrandbits(32), Counter()
-
-    def get_idxs(self) -> list[int]:
-        """As TfmdDL's, without those of the first `skip` batches."""
-        idxs = super().get_idxs()
-        return idxs[self.skip * self.bs :] if self.skip else idxs
-
-    def wif(self):
-        """Let the process that trains decide what a Ctrl-C or SIGTERM to all of its group means for this worker.
-
-        It usually wants the batches that it has asked for. A worker that nobody ends ends itself a minute later.
-        """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if hasattr(signal, 'alarm'):  # elsewhere no signal reaches a whole group
-            signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(60))
-
-    def do_item(self, s):
-        """Item `s` with draws of its own, also where a sampler repeats it within the epoch."""
-        for tfm in self.after_item.fs:
-            if isinstance(tfm, AlbumentationsTransform):
-                tfm.set_draws((self.seed, self.stream, s or 0, self.seen[s]))
-        self.seen[s] += 1  # by each worker for itself
-        return super().do_item(s)
 
 
 def get_dls(
@@ -105,23 +56,54 @@ def get_dls(
     if bs > len(train):
         raise UserError(f'bs {bs} is more than the {len(train)} training images: choose a smaller bs')
 
-    on_gpu = default_device().type == 'cuda'
+    subsets, on_gpu = (train, held, test), default_device().type == 'cuda'
+    composes, dl_kwargs = get_transforms(recipe, images.size), None
+    try:
+        batch_tfms, item_tfms = BatchedTransform(*composes, images.size), None
+    except Unbatchable as e:
+        print(f'augmenting image by image: {e}')
+        batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
+    else:
+        dl_kwargs = _all_decoded(images, subsets)
     if num_workers is None:
-        # on the CPU the model needs every core; one image costs 0.3 ms here and 40 ms there
-        num_workers = min(defaults.cpus, 8) if on_gpu else 0
-    n, m = len(train), len(train) + len(held)
+        # without any work for each image none are needed; on the CPU the model needs every core
+        num_workers = min(defaults.cpus, 8) if on_gpu and not dl_kwargs else 0
+    starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
         blocks=(TransformBlock(type_tfms=_image), CategoryBlock(vocab=images.classes)),
         get_y=parent_label,
-        splitter=lambda items: [range(n), range(n, m), range(m, len(items))],
-        item_tfms=AlbumentationsTransform(*get_transforms(recipe, images.size)),
-        dl_type=SeededDL,
+        splitter=lambda items: [range(*ends) for ends in pairwise(starts)],
+        item_tfms=item_tfms,
+        batch_tfms=batch_tfms,
+        dl_type=BatchedDL if batch_tfms else ImageDL,
     )
     dls = block.dataloaders(
-        train + held + test, path=images.path, bs=bs, seed=seed, num_workers=num_workers, pin_memory=on_gpu
+        [*train, *held, *test],
+        path=images.path,
+        bs=bs,
+        seed=seed,
+        num_workers=num_workers,
+        pin_memory=on_gpu,
+        dl_kwargs=dl_kwargs,
     )
     dls.recipe, dls.left_out = recipe, images.bad
     return dls
+
+
+def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | None:
+    """For each of `subsets` the pixels and labels of its files; None where they're to be decoded in each epoch."""
+    files = images.train + images.test
+    file = decoded(images.path, files, images.size)
+    if file is None:
+        return None
+    rows, label = {f: i for i, f in enumerate(files)}, {name: i for i, name in enumerate(images.classes)}
+    return [
+        {
+            'pixels': Pixels(file, np.array([rows[f] for f in subset])),
+            'labels': torch.tensor([label[parent_label(f)] for f in subset]),
+        }
+        for subset in subsets
+    ]
 
 
 def _image(item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:

@@ -1,11 +1,8 @@
 """Albumentations as one fastai transform."""
 
-import os
 import random
 import warnings
 from collections.abc import Sequence
-
-os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')  # the import asks the network for a newer version otherwise
 
 import albumentations as A
 import cv2
@@ -13,7 +10,9 @@ import numpy as np
 import torch
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import PILImage, TensorImage
+from torch import Tensor
 
+from data.batched import BatchedCompose
 from recipes import Recipe
 
 
@@ -72,3 +71,24 @@ class AlbumentationsTransform(RandTransform):
             return x
         mean, std = (torch.tensor(o, device=x.device)[:, None, None] for o in (self.normalize.mean, self.normalize.std))
         return (x * std + mean).clamp(0, 1)
+
+
+class BatchedTransform(AlbumentationsTransform):
+    """The same as one batch transform, around two `BatchedCompose`; raises `Unbatchable` where that can't be.
+
+    Takes (images, labels if there are any, draws) as `data.seeded.BatchedDL` makes them, images of `size` (height,
+    width) as uint8, and gives them without the draws.
+    """
+
+    def __init__(self, train: A.Compose, valid: A.Compose, size: tuple[int, int]):
+        super().__init__(train, valid)
+        self.train, self.valid = BatchedCompose(train, size), BatchedCompose(valid, size)
+
+    def compose(self, split_idx: int | None) -> BatchedCompose:
+        """The one for the subset that a batch comes from."""
+        return self.train if split_idx == 0 else self.valid
+
+    def __call__(self, b: tuple, split_idx: int | None = None, **kwargs) -> tuple:
+        """What the network takes."""
+        x, *y, draws = b
+        return TensorImage(self.compose(split_idx)(x.as_subclass(Tensor), draws)), *y

@@ -4,9 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fastai.data.external import fastai_cfg
 from tiny import TINY, tiny_dls, tiny_net, write_images
 
 import train_fastai
+
+
+@pytest.fixture(scope='session', autouse=True)
+def fastai_home(tmp_path_factory) -> None:
+    """A home of fastai's own for the decoded images and whatever else is kept in its data folder."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv('FASTAI_HOME', str(tmp_path_factory.mktemp('fastai')))
+        fastai_cfg.cache_clear()
+        yield
+    fastai_cfg.cache_clear()
 
 
 @pytest.fixture

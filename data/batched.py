@@ -1,0 +1,90 @@
+"""An Albumentations Compose on a whole batch of images at once, on the device that trains."""
+
+from collections.abc import Sequence
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data.steps import STEPS, Move
+
+
+class Unbatchable(ValueError):
+    """A Compose that has to run image by image; the message names the transform that causes it."""
+
+
+class BatchedCompose(nn.Module):
+    """What `compose` does to an image of `size` (height, width), done to batches of them: bit for bit, given its draws.
+
+    `draw` makes a table of draws, a row an image, distributed as Albumentations' own, though not the same numbers.
+    Calling it takes uint8 images, N x 3 x H x W, and their rows, on the same device, and gives what ToTensorV2 does.
+    Transforms, sizes and probabilities are read from `compose`. Padding, crop and flip only say where a pixel comes
+    from, so that all pixels move once. Raises `Unbatchable` for what isn't in `STEPS`, or is used in an unusual way.
+    """
+
+    def __init__(self, compose: A.Compose, size: tuple[int, int]):
+        super().__init__()
+        transforms = [t for t in compose.transforms if t.p > 0]
+        if compose.p < 1:
+            raise Unbatchable(f'a Compose with p={compose.p} has no batched version')
+        if not transforms or type(transforms[-1]) is not A.ToTensorV2 or transforms[-1].p < 1:
+            raise Unbatchable('a Compose that does not end with ToTensorV2 has no batched version')
+        self.steps, dtype = nn.ModuleList(), np.uint8
+        for t in transforms[:-1]:  # batches are tensors already
+            name = type(t).__name__
+            if type(t) not in STEPS:
+                raise Unbatchable(f'{name} has no batched version')
+            if t.p < 1 and type(t) not in (A.HorizontalFlip, A.CoarseDropout):
+                raise Unbatchable(f'{name} with p={t.p} has no batched version')
+            try:
+                step = STEPS[type(t)](t, size, dtype)
+            except ValueError as e:
+                raise Unbatchable(f'{name} with {e} has no batched version') from e
+            self.steps.append(step)
+            size = getattr(step, 'size', size)
+            dtype = getattr(step, 'dtype', dtype)
+        self.register_buffer('place', torch.empty(0))  # the device that the steps' constants are on
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """A table of `n` rows, int64: the `columns` of all steps, in their order. A row doesn't depend on `n`."""
+        uniform = rng.random((n, sum(step.draws for step in self.steps)))
+        columns, at = [np.empty((n, 0), np.int64)], 0
+        for step in self.steps:
+            columns.append(step.draw(uniform[:, at : at + step.draws]).astype(np.int64))
+            at += step.draws
+        return np.concatenate(columns, 1)
+
+    def forward(self, x: Tensor, draws: Tensor) -> Tensor:
+        """The batch `x` with the rows `draws`, one an image."""
+        if self.place.device != x.device:
+            self.to(x.device)
+        at, moved = 0, None
+        for step in self.steps:
+            mine = draws[:, at : at + step.columns]
+            at += step.columns
+            if isinstance(step, Move):
+                moved = step(*(moved or _in_place(x)), mine)
+            else:
+                x, moved = _gather(x, moved), None
+                x = step(x, mine)
+        return _gather(x, moved)
+
+
+def _in_place(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows and columns of pixels that stay where they are."""
+    return tuple(torch.arange(n, device=x.device)[None] for n in x.shape[2:])
+
+
+def _gather(x: Tensor, moved: Sequence[Tensor] | None) -> Tensor:
+    """`x` with its pixels from the rows and columns `moved`.
+
+    Whole rows first, then in each row: 3 us for a 32x32 image on one core, where one index for both took 14.
+    """
+    if moved is None:
+        return x
+    rows, cols = (o.expand(len(x), -1) for o in moved)
+    n, c, h, w = x.shape
+    first = h * torch.arange(n * c, device=x.device).view(n, c, 1)
+    x = x.reshape(-1, w).index_select(0, (first + rows[:, None]).flatten()).view(n, c, -1, w)
+    return x.gather(3, cols[:, None, None].expand(-1, c, x.shape[2], -1))

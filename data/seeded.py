@@ -1,0 +1,129 @@
+"""DataLoaders whose order and augmentation depend on (seed, epoch, image) alone."""
+
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from fastai.data.core import TfmdDL
+from fastai.torch_core import TensorCategory
+from fastai.vision.core import TensorImage
+from fastcore.basics import chunked
+from torch import Tensor
+
+from data.pixels import Pixels
+from data.transforms import AlbumentationsTransform, BatchedTransform
+
+
+class SeededDL(TfmdDL):
+    """A TfmdDL whose order and augmentation depend on (seed, epoch, image) alone, not on workers or on the past.
+
+    `epoch` is set by the training loop (`callbacks.epoch.EpochToLoader`). Outside of it, as in `show_batch`, it is
+    None and each iteration draws anew. `skip` batches at its start are left out, where training goes on within an
+    epoch; its length is that of the whole epoch. Iterating draws nothing from the global random states.
+    """
+
+    epoch: int | None = None
+    skip: int = 0
+
+    def __init__(self, dataset, seed: int = 42, **kwargs):
+        self.seed, self.stream, self.seen = seed, 0, Counter()
+        super().__init__(dataset, **kwargs)
+        self.rng = random.Random(seed)
+        self.fake_l.generator = torch.Generator()  # torch's iterators draw their workers' seed from it
+
+    def new(self, dataset=None, cls=None, **kwargs):
+        """As TfmdDL's, with the same seed."""
+        return super().new(dataset, cls, **{'seed': self.seed, **kwargs})
+
+    def before_iter(self):
+        """Settle, before any worker starts, what this iteration draws from."""
+        super().before_iter()
+        if self.epoch is not None:
+            self.rng = random.Random(f'{self.seed}, {self.epoch}')
+        self.stream, self.seen = self.rng.getrandbits(32), Counter()
+
+    def get_idxs(self) -> list[int]:
+        """As TfmdDL's, without those of the first `skip` batches."""
+        idxs = super().get_idxs()
+        return idxs[self.skip * self.bs :] if self.skip else idxs
+
+    def wif(self):
+        """Let the process that trains decide what a Ctrl-C or SIGTERM to all of its group means for this worker.
+
+        It usually wants the batches that it has asked for. A worker that nobody ends ends itself a minute later.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, 'alarm'):  # elsewhere no signal reaches a whole group
+            signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(60))
+
+    def times_seen(self, s: int | None) -> int:
+        """How often item `s` came before in this iteration, as where a sampler repeats it: each worker for itself."""
+        self.seen[s] += 1
+        return self.seen[s] - 1
+
+
+class ImageDL(SeededDL):
+    """One that augments image by image, with the `AlbumentationsTransform` among its item transforms."""
+
+    def do_item(self, s):
+        """Item `s` with draws of its own."""
+        for tfm in self.after_item.fs:
+            if isinstance(tfm, AlbumentationsTransform):
+                tfm.set_draws((self.seed, self.stream, s or 0, self.times_seen(s)))
+        return super().do_item(s)
+
+
+class BatchedDL(SeededDL):
+    """One that augments whole batches, with the `BatchedTransform` among its batch transforms.
+
+    Before that a batch has a third part, the images' rows in the table of draws of this iteration. With `pixels` and
+    `labels` (class indices), those of the items of `dataset` in their order, whole batches are taken from there,
+    without any work for each item.
+    """
+
+    def __init__(self, dataset, pixels: Pixels | None = None, labels: Tensor | None = None, **kwargs):
+        self.pixels, self.labels, self.tables = pixels, labels, {}
+        super().__init__(dataset, **kwargs)
+        self.after_batch.split_idx = getattr(dataset, 'split_idx', None)  # before the first iteration, too
+
+    def new(self, dataset=None, cls=None, **kwargs):
+        """As SeededDL's; another dataset has other pixels."""
+        mine = {'pixels': self.pixels, 'labels': self.labels} if dataset is None else {}
+        return super().new(dataset, cls, **{**mine, **kwargs})
+
+    def before_iter(self):
+        """Forget the draws of the iteration before."""
+        super().before_iter()
+        self.tables = {}
+
+    def draws(self, idxs: list[int]) -> Tensor:
+        """The rows of the items `idxs`: int64, N x columns. An item that came before has one in another table."""
+        if len({*idxs}) == len(idxs) and self.seen.keys().isdisjoint(idxs):
+            self.seen.update(idxs)
+            return torch.from_numpy(self._table(0)[idxs])
+        return torch.from_numpy(np.stack([self._table(self.times_seen(i))[i] for i in idxs]))
+
+    def _table(self, time: int) -> np.ndarray:
+        """What is drawn for each item when it comes for the `time`-th time."""
+        if time not in self.tables:
+            (tfm,) = (tfm for tfm in self.after_batch.fs if isinstance(tfm, BatchedTransform))
+            rng = np.random.default_rng((self.seed, self.stream, time))
+            self.tables[time] = tfm.compose(self.after_batch.split_idx).draw(rng, len(self.dataset))
+        return self.tables[time]
+
+    def do_item(self, s):
+        """Item `s` as it is, and its draws."""
+        item = super().do_item(s)
+        return (*item, self.draws([s or 0])[0])
+
+    def create_batches(self, samps: Iterable[int]) -> Iterator[tuple]:
+        """Batches of the items `samps`: their pixels as uint8, N x 3 x H x W, their labels and their draws."""
+        if self.pixels is None:
+            yield from super().create_batches(samps)
+            return
+        for idxs in chunked(samps, self.bs, self.drop_last):
+            x, y = TensorImage(torch.from_numpy(self.pixels[idxs])), TensorCategory(self.labels[idxs])
+            yield x, y, self.draws(idxs)

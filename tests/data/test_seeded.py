@@ -1,0 +1,159 @@
+import random
+from collections import Counter
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from fastai.learner import Learner
+from PIL import Image
+from tiny import TINY, tiny_dls
+
+from data import loaders, pixels
+from data.seeded import BatchedDL, ImageDL
+from data.transforms import get_transforms
+from interpret.plots import batch_at
+
+
+def batches(dl):
+    return [(x.clone(), y) for x, y in dl]
+
+
+def assert_same(one, other):
+    for (x, y), (x_other, y_other) in zip(one, other, strict=True):
+        assert torch.equal(x, x_other)
+        assert torch.equal(y, y_other)
+        assert (type(x), type(y)) == (type(x_other), type(y_other))
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Makes loaders whose images are decoded in each epoch."""
+
+    def make(folder, **kwargs):
+        with monkeypatch.context() as m:
+            m.setattr(pixels, '_memory', lambda: 0)
+            return tiny_dls(folder, **kwargs)
+
+    return make
+
+
+def test_batches_are_the_same_from_decoded_pixels_and_from_files(folder, undecoded):
+    dls, slow = tiny_dls(folder), undecoded(folder)
+    dls.train.epoch = slow.train.epoch = 2
+    assert dls.train.pixels is not None
+    assert slow.train.pixels is None
+    for dl, other in zip(dls.loaders, slow.loaders, strict=True):
+        assert_same(batches(dl), batches(other))
+
+
+def test_a_fraction_takes_its_own_pixels(folder, undecoded):
+    dls, slow = tiny_dls(folder, fraction=0.5), undecoded(folder, fraction=0.5)
+    for dl, other in zip(dls.loaders[1:], slow.loaders[1:], strict=True):
+        assert_same(batches(dl), batches(other))
+
+
+def test_draws_do_not_depend_on_the_batch_size(folder):
+    seen = []
+    for bs in (2, 6):
+        dls = tiny_dls(folder, bs=bs)
+        dls.train.epoch = 5
+        seen.append(torch.cat([x for x, _ in batches(dls.train)]))
+    assert torch.equal(*seen)  # 18 images
+
+
+def test_skipped_batches_leave_the_others_as_they_were(folder):
+    dls = tiny_dls(folder)
+    dls.train.epoch = 1
+    whole = batches(dls.train)
+    dls.train.skip = 3
+    assert_same(batches(dls.train), whole[3:])
+
+
+def test_a_batch_from_decoded_pixels_is_the_one_made_item_by_item(folder):
+    dls = tiny_dls(folder)
+    dls.train.epoch = 0
+    x, y = next(iter(dls.train))
+    idxs = dls.train.get_idxs  # of the same stream
+    dls.train.before_iter()
+    assert_same([batch_at(dls.train, idxs()[:4])], [(x, y)])
+
+
+def test_the_epochs_order_and_draws_leave_the_global_random_states(folder):
+    dls = tiny_dls(folder)
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    expected = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    batches(dls.train)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == expected
+
+
+def test_every_item_comes_once_an_epoch_with_its_own_label(folder):
+    dls = tiny_dls(folder, bs=6)
+    labels = torch.cat([y for _, y in batches(dls.train)])
+    assert Counter(labels.tolist()) == {0: 6, 1: 6, 2: 6}
+    for x, y in dls[2]:  # the classes are blue, green and red, of which that channel is the highest
+        assert (2 - x.mean((2, 3)).argmax(1)).tolist() == y.tolist()
+
+
+def test_other_items_are_decoded_when_they_come(folder, tmp_path):
+    dls = tiny_dls(folder)
+    Image.new('RGB', (16, 16), (255, 0, 0)).save(tmp_path / 'new.png')
+    dl = dls.test_dl([tmp_path / 'new.png', dls[2].dataset.items[3]])
+    assert dl.pixels is None
+    (x,) = next(iter(dl))
+    mean, std = (torch.tensor(o)[:, None, None] for o in (TINY.mean, TINY.std))
+    red = torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 16, 16)
+    torch.testing.assert_close(torch.Tensor(x[0]), (red - mean) / std, rtol=1e-5, atol=1e-6)
+    assert torch.equal(x[1], batch_at(dls[2], [3])[0][0])
+
+
+def test_predict_takes_a_file_and_an_array(folder, learner):
+    learn = learner()
+    file = learn.dls[2].dataset.items[0]
+    with learn.no_bar():
+        by_file, by_array = learn.predict(file), learn.predict(np.asarray(Image.open(file)))
+    assert by_file[0] == by_array[0]
+    assert torch.equal(by_file[2], by_array[2])
+    preds, _ = learn.get_preds(dl=learn.dls[2])
+    torch.testing.assert_close(by_file[2], preds[0])
+
+
+def test_another_transform_runs_image_by_image_and_is_named(folder, monkeypatch, capsys):
+    def rotating(recipe, size):
+        train, valid = get_transforms(recipe, size)
+        return A.Compose([A.Rotate(), *train.transforms]), valid
+
+    plain = batches(tiny_dls(folder).valid)
+    assert capsys.readouterr().out == ''
+    monkeypatch.setattr(loaders, 'get_transforms', rotating)
+    dls = tiny_dls(folder)
+    assert capsys.readouterr().out == 'augmenting image by image: Rotate has no batched version\n'
+    assert isinstance(dls.train, ImageDL)
+    assert_same(batches(dls.valid), plain)
+    dls.train.epoch = 0
+    again = tiny_dls(folder, bs=6)
+    again.train.epoch = 0
+    assert torch.equal(torch.cat([x for x, _ in dls.train]), torch.cat([x for x, _ in again.train])[:16])
+    first, other = batch_at(dls.train, [0, 0])[0]
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_same_from_files(folder, undecoded):
+    epochs = []
+    for workers in (0, 2):
+        dls = undecoded(folder, num_workers=workers)
+        dls.train.epoch = 3
+        epochs.append(batches(dls.train))
+    assert_same(*epochs)
+
+
+def test_a_plain_learner_takes_the_loaders(folder):
+    dls = tiny_dls(folder)
+    assert isinstance(dls.train, BatchedDL)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))
+    learn = Learner(dls, model, loss_func=torch.nn.functional.cross_entropy, path=folder)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+    learn.show_results(max_n=2)
+    assert dls.train.n_inp == 1
