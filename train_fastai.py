@@ -21,24 +21,22 @@ from typing import Annotated
 
 warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from inside fastai, nothing for its user to do
 
-import pandas as pd
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
-from atomic import replacing
+from conclusion import conclude, review_again
 from data.checks import BadImages, write_bad_images
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
 from interpret import plots
-from interpret.faithfulness import faithfulness
 from interpret.interpretation import GradCAMInterpretation
-from interpret.report import write_report
+from interpret.review import review
 from learner import fit, get_learner
 from models import cifar_resnet18
 from options import loader_options, read_config, refuse_conflicts, settle
 from recipes import PLATEAU, RECIPES, REFERENCE, Recipe
-from reopen import load_run, name_changes, refuse_other_images, says_how_to_go_on
+from reopen import name_changes, refuse_other_images, says_how_to_go_on
 from run_folder import fingerprint_images, locked, new_run, remove_leftovers, surroundings, write_json
 from sweep import LRSweep, find_lr
 
@@ -46,32 +44,6 @@ __all__ = [
     'PLATEAU', 'REFERENCE', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18', 'find_lr', 'fit', 'get_dls',
     'get_learner', 'review',
 ]  # fmt: skip
-
-# What the course project reports: ResNet-18 on the original CIFAR-10, the best of 50 epochs by the test set itself.
-COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
-
-
-def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInterpretation:
-    """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, go to `out`.
-
-    Whether Grad-CAM says anything about this model is measured for 30 s, or a tenth of the `seconds` that the run took
-    if that is longer, on at most 100 images, as `faithfulness.csv`. A model that Grad-CAM can't explain goes without.
-    """
-    out = Path(out)
-    interp = GradCAMInterpretation.from_learner(learn)
-    with replacing(out / 'mistakes.csv') as part:
-        # a file's name need not be UTF-8
-        interp.mistakes(k=None).to_csv(part, index=False, errors='surrogateescape')
-    plots.save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
-    try:
-        interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))
-    except ValueError as e:
-        print(f'no Grad-CAM: {e}')
-        return interp
-    with replacing(out / 'faithfulness.csv') as part:
-        interp.faithfulness.to_csv(part)
-    plots.save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
-    return interp
 
 
 def train(learn: Learner, options: dict) -> None:
@@ -106,49 +78,6 @@ def _swept(learn: Learner) -> LRSweep:
     sweep = find_lr(learn)
     write_json(file, asdict(sweep))
     return sweep
-
-
-def conclude(learn: Learner, history: pd.DataFrame, test_selected_on: bool, seconds: float) -> None:
-    """Review the kept weights on the test set, write `summary.json`, print it beside the course's, write the page.
-
-    `seconds` is what sweep and training took.
-    """
-    interp, best = review(learn, learn.path, seconds), history.loc[history.valid_loss.idxmin()]
-    summary = {
-        'parameters': sum(p.numel() for p in learn.model.parameters()),
-        'lr': history.lr[0],
-        'best_epoch': int(best.epoch),
-        'best_valid_accuracy': best.valid_accuracy,
-        'max_train_accuracy': history.train_accuracy.max(),
-        'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
-        'test_loss': interp.losses.mean().item(),
-        'test_selected_on': test_selected_on,
-        'seconds': round(seconds, 1),
-        'course_project': COURSE_PROJECT,
-    }
-    write_json(learn.path / 'summary.json', summary)
-    write_report(interp, learn.path)
-    print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
-    for key, theirs in COURSE_PROJECT.items():
-        print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
-    print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
-    if test_selected_on:
-        print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
-    print(f'weights, tables and pictures: {learn.path}\nthe mistakes, to look through: {learn.path / "report.html"}')
-
-
-def review_again(run: str | Path) -> None:
-    """Make the review of a finished run anew, without training."""
-    learn = load_run(run)
-    try:
-        summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
-        selected_on, seconds = bool(summary['test_selected_on']), float(summary['seconds'])
-        history = pd.read_csv(learn.path / 'history.csv').astype(float)
-        history[['epoch', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr', 'seconds']]
-    except (ValueError, TypeError, KeyError) as e:
-        raise UserError(f'summary.json or history.csv of {learn.path} is not as a run leaves it: {e}') from e
-    with locked(learn.path):
-        conclude(learn, history, selected_on, seconds)
 
 
 @call_parse

@@ -1,0 +1,59 @@
+"""The end of a run: its review, its summary beside the course project's, and the page."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from fastai.learner import Learner
+
+from errors import UserError
+from interpret.report import write_report
+from interpret.review import review
+from reopen import load_run
+from run_folder import locked, write_json
+
+# What the course project reports: ResNet-18 on the original CIFAR-10, the best of 50 epochs by the test set itself.
+COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
+
+
+def conclude(learn: Learner, history: pd.DataFrame, test_selected_on: bool, seconds: float) -> None:
+    """Review the kept weights on the test set, write `summary.json`, print it beside the course's, write the page.
+
+    `seconds` is what sweep and training took.
+    """
+    interp, best = review(learn, learn.path, seconds), history.loc[history.valid_loss.idxmin()]
+    summary = {
+        'parameters': sum(p.numel() for p in learn.model.parameters()),
+        'lr': history.lr[0],
+        'best_epoch': int(best.epoch),
+        'best_valid_accuracy': best.valid_accuracy,
+        'max_train_accuracy': history.train_accuracy.max(),
+        'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
+        'test_loss': interp.losses.mean().item(),
+        'test_selected_on': test_selected_on,
+        'seconds': round(seconds, 1),
+        'course_project': COURSE_PROJECT,
+    }
+    write_json(learn.path / 'summary.json', summary)
+    write_report(interp, learn.path)
+    print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
+    for key, theirs in COURSE_PROJECT.items():
+        print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
+    print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
+    if test_selected_on:
+        print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
+    print(f'weights, tables and pictures: {learn.path}\nthe mistakes, to look through: {learn.path / "report.html"}')
+
+
+def review_again(run: str | Path) -> None:
+    """Make the review of a finished run anew, without training."""
+    learn = load_run(run)
+    try:
+        summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
+        selected_on, seconds = bool(summary['test_selected_on']), float(summary['seconds'])
+        history = pd.read_csv(learn.path / 'history.csv').astype(float)
+        history[['epoch', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr', 'seconds']]
+    except (ValueError, TypeError, KeyError) as e:
+        raise UserError(f'summary.json or history.csv of {learn.path} is not as a run leaves it: {e}') from e
+    with locked(learn.path):
+        conclude(learn, history, selected_on, seconds)
