@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 
 @contextmanager
@@ -13,7 +14,8 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     The file that was there before is kept as `keep`. Makes the folder. An OSError names `path`. (fastcore's
     `atomic_save` does much the same, but its files can be read by their owner only.)
     """
-    part = path.with_name(f'.{os.getpid()}.part')  # not from its name, which may be as long as names can be
+    # not from its name, which may be as long as names can be; two containers may both have the process 7
+    part = path.with_name(f'.{os.getpid()}-{token_hex(4)}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part

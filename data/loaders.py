@@ -109,7 +109,7 @@ def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | 
 def _image(item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
     """A file as it was checked, or what `learn.predict` takes besides (fastai reads the types off the annotation)."""
     if not isinstance(item, str | Path):
-        return PILImage.create(item)
+        return PILImage.create(PILImage.create(item).convert('RGB'))
     try:
         return open_rgb(item)
     except BadImage as e:  # since it was checked

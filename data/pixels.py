@@ -1,13 +1,17 @@
 """All images of a data set, decoded once, in a file that is mapped into memory."""
 
+import ctypes
 import hashlib
 import math
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
+import sys
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from multiprocessing import get_context
 from pathlib import Path
+from time import time
 
 import numpy as np
 import PIL
@@ -16,7 +20,7 @@ from fastcore.basics import chunked, defaults
 
 from atomic import replacing
 from bars import progress
-from data.files import open_rgb
+from data.files import BadImage, open_rgb
 from run_folder import fingerprint
 
 SHARE = 1 / 4  # of the machine's memory: what is larger would be read from the disk again in each epoch
@@ -56,16 +60,17 @@ def decoded(root: Path, files: list[Path], size: tuple[int, int]) -> Path | None
             f'images are decoded in each epoch: all take {math.prod(shape) / 2**30:.1f} GiB, over {SHARE:.0%} of memory'
         )
         return None
-    file = fastai_path('data') / 'pixels' / f'{fingerprint(root, files)}-pillow{PIL.__version__}.npy'
-    if not _is_good(file, shape):
-        try:
+    try:
+        file = fastai_path('data') / 'pixels' / f'{fingerprint(root, files)}-pillow{PIL.__version__}.npy'
+        if not _is_good(file, shape):
+            _remove_leftovers(file.parent)
             with replacing(file) as part:
                 _write(part, files, shape)
                 with part.open('ab') as f:
                     f.write(_checksum(part, file.stem))
-        except (OSError, OtherSizeError) as e:
-            print(f'images are decoded in each epoch: {e}')
-            return None
+    except (OSError, OtherSizeError, BadImage, BrokenExecutor) as e:
+        print(f'images are decoded in each epoch: {e}')
+        return None
     return file
 
 
@@ -74,21 +79,37 @@ class OtherSizeError(ValueError):
 
 
 def _write(part: Path, files: list[Path], shape: tuple[int, ...]) -> None:
-    """Decode `files` into the array `part`, in all processors if there are many."""
-    np.lib.format.open_memmap(part, 'w+', np.uint8, shape)
+    """Decode `files` into the array `part`, on all processors if there are many."""
+    images = np.lib.format.open_memmap(part, 'w+', np.uint8, shape)
+    if hasattr(os, 'posix_fallocate'):  # a full disk is an OSError now, where a write to the map would be a SIGBUS
+        with part.open('rb+') as f:
+            os.posix_fallocate(f.fileno(), 0, images.offset + images.size)
     chunks = chunked(list(enumerate(files)), CHUNK)
     decode = partial(_decode, part)
-    if len(files) <= CHUNK:
-        return [*map(decode, chunks)]
-    # a Ctrl-C is for this process, which then ends the others
-    with ProcessPoolExecutor(
-        defaults.cpus, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
+    # without fork a script that isn't guarded by `__name__` would run again in each process
+    if len(files) <= CHUNK or sys.platform != 'linux':
+        for chunk in progress(list(chunks)):
+            decode(chunk)
+        return
+    with ProcessPoolExecutor(defaults.cpus, get_context('fork'), _ends_with_its_parent) as pool:
         try:
             for future in progress([pool.submit(decode, chunk) for chunk in chunks]):
                 future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _ends_with_its_parent() -> None:
+    """Leave a Ctrl-C to the process that decodes, and end where that is killed (Linux's PR_SET_PDEATHSIG)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written, a day ago or longer: another may be at work."""
+    for part in folder.glob('.*.part'):
+        if time() - part.stat().st_mtime > 86_400:
+            part.unlink(missing_ok=True)
 
 
 def _decode(part: Path, files: list[tuple[int, Path]]) -> None:

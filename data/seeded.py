@@ -121,7 +121,7 @@ class BatchedDL(SeededDL):
 
     def create_batches(self, samps: Iterable[int]) -> Iterator[tuple]:
         """Batches of the items `samps`: their pixels as uint8, N x 3 x H x W, their labels and their draws."""
-        if self.pixels is None:
+        if self.pixels is None or self.bs is None:  # without a batch size, item by item
             yield from super().create_batches(samps)
             return
         for idxs in chunked(samps, self.bs, self.drop_last):

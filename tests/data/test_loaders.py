@@ -179,3 +179,11 @@ def test_grey_and_16_bit_and_transparent_images_train_as_rgb(tmp_path):
     for i, mode in enumerate(('L', 'P', 'RGBA', 'I;16')):
         Image.new(mode, (16, 16)).save(root / f'train/red/{i:02}.png')
     assert epoch_of(tiny_dls(root), 0)[0].shape == (16, 3, 16, 16)
+
+
+def test_grey_and_transparent_pictures_are_predicted_as_rgb(folder):
+    dls = tiny_dls(folder)
+    for mode in ('L', 'RGBA', 'RGB'):
+        (x,) = dls.test_dl([Image.new(mode, (16, 16), 'white')]).one_batch()
+        assert x.shape == (1, 3, 16, 16)
+        assert x.min() > 1  # white, normalised

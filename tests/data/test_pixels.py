@@ -161,3 +161,22 @@ def test_loaders_say_why_images_are_decoded_each_time(folder, monkeypatch, capsy
     assert 'over 25% of memory' in capsys.readouterr().out
     assert dls.train.pixels is None
     assert dls.one_batch()[0].shape == (4, 3, 16, 16)
+
+
+def test_a_full_disk_is_told_and_images_are_decoded_in_each_epoch(folder, monkeypatch, capsys):
+    def full(descriptor, offset, length):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('os.posix_fallocate', full)
+    files = sorted(folder.rglob('*.png'))
+    assert decoded(folder, files, (16, 16)) is None
+    assert 'images are decoded in each epoch: [Errno 28] No space left on device' in capsys.readouterr().out
+
+
+def test_an_unusable_home_is_no_error(folder, monkeypatch, capsys):
+    def unusable(name):
+        raise NotADirectoryError(20, 'Not a directory', '/dev/null/x')
+
+    monkeypatch.setattr('data.pixels.fastai_path', unusable)
+    assert decoded(folder, sorted(folder.rglob('*.png')), (16, 16)) is None
+    assert 'images are decoded in each epoch: ' in capsys.readouterr().out
