@@ -1,6 +1,7 @@
 """Tiny data and learners, made for each test."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,12 @@ def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
         return train_fastai.get_learner(tiny_dls(folder, recipe, **kwargs), recipe, runs[-1])
 
     return make
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those of signals as a process has them that a terminal began; one in the background may ignore Ctrl-C."""
+    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)

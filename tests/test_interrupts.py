@@ -5,14 +5,7 @@ import pytest
 
 from interrupts import deferred_interrupts
 
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """As they are in a process that has just begun."""
-    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
+pytestmark = pytest.mark.usefixtures('handlers')
 
 
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])

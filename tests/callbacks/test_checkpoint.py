@@ -270,6 +270,7 @@ class Press(Callback):
     ('after_epoch', 1, 1, (2, 1)),  # a batch later
     ('after_epoch', 3, 1, (4, 0)),  # there is none
 ])  # fmt: skip
+@pytest.mark.usefixtures('handlers')
 def test_ctrl_c_ends_after_the_batch_with_a_checkpoint(learner, uninterrupted, event, epoch, batch, place):
     pressed = make(learner)
     pressed.add_cb(Press(event, epoch, batch))
