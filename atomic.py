@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from time import time
 
 
 @contextmanager
@@ -31,6 +32,13 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path, seconds: float = 0.0) -> None:
+    """Remove what killed processes left half-written in `folder` and below, at least `seconds` ago."""
+    for part in folder.rglob('.*.part'):
+        if seconds <= 0 or time() - part.stat().st_mtime >= seconds:
+            part.unlink(missing_ok=True)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 from fastai.data.core import DataLoaders
 
-from atomic import replacing
+from atomic import remove_parts, replacing
 from errors import UserError
 
 try:
@@ -92,8 +92,7 @@ def surroundings() -> dict:
 
 def remove_leftovers(run: Path) -> None:
     """Remove what killed processes left in `run`: half-written files, and the weights that a sweep puts aside."""
-    for part in run.rglob('.*.part'):
-        part.unlink(missing_ok=True)
+    remove_parts(run)
     for folder in run.glob('models/tmp*'):
         shutil.rmtree(folder)
 

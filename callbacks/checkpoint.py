@@ -40,9 +40,11 @@ class Checkpoint(Callback):
             return
         try:
             self._restore()
+        except UserError:
+            raise
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
             message = f"the checkpoint in {self.folder} is not of this training: delete it, or don't resume"
-            raise e if isinstance(e, UserError) else UserError(message) from e
+            raise UserError(message) from e
         print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
 
     def _restore(self):

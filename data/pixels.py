@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
-from time import time
 
 import numpy as np
 import PIL
 from fastai.data.external import fastai_path
 from fastcore.basics import chunked, defaults
 
-from atomic import replacing
+from atomic import remove_parts, replacing
 from bars import progress
 from data.files import BadImage, open_rgb
 from run_folder import fingerprint
@@ -63,7 +62,7 @@ def decoded(root: Path, files: list[Path], size: tuple[int, int]) -> Path | None
     try:
         file = fastai_path('data') / 'pixels' / f'{fingerprint(root, files)}-pillow{PIL.__version__}.npy'
         if not _is_good(file, shape):
-            _remove_leftovers(file.parent)
+            remove_parts(file.parent, 86_400)  # a younger one may be another process's at work
             with replacing(file) as part:
                 _write(part, files, shape)
                 with part.open('ab') as f:
@@ -103,13 +102,6 @@ def _ends_with_its_parent() -> None:
     """Leave a Ctrl-C to the process that decodes, and end where that is killed (Linux's PR_SET_PDEATHSIG)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written, a day ago or longer: another may be at work."""
-    for part in folder.glob('.*.part'):
-        if time() - part.stat().st_mtime > 86_400:
-            part.unlink(missing_ok=True)
 
 
 def _decode(part: Path, files: list[tuple[int, Path]]) -> None:
