@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 from fastai.learner import Learner
+from pandas import isna
 
+from callbacks.history import kept_epoch
 from errors import UserError
 from interpret.report import write_report
 from interpret.review import review
@@ -16,17 +18,17 @@ from run_folder import locked, write_json
 COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
-def conclude(learn: Learner, history: pd.DataFrame, test_selected_on: bool, seconds: float) -> None:
+def conclude(learn: Learner, history: pd.DataFrame, lr: float, test_selected_on: bool, seconds: float) -> None:
     """Review the kept weights on the test set, write `summary.json`, print it beside the course's, write the page.
 
-    `seconds` is what sweep and training took.
+    `lr` is the highest learning rate, and `seconds` is what sweep and training took.
     """
-    interp, best = review(learn, learn.path, seconds), history.loc[history.valid_loss.idxmin()]
+    interp, best = review(learn, learn.path, seconds), kept_epoch(history)
     summary = {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
-        'lr': history.lr[0],
+        'lr': lr,
         'best_epoch': int(best.epoch),
-        'best_valid_accuracy': best.valid_accuracy,
+        'best_valid_accuracy': None if isna(best.valid_accuracy) else best.valid_accuracy,  # nothing was held out
         'max_train_accuracy': history.train_accuracy.max(),
         'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
         'test_loss': interp.losses.mean().item(),
@@ -50,10 +52,10 @@ def review_again(run: str | Path) -> None:
     learn = load_run(run)
     try:
         summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
-        selected_on, seconds = bool(summary['test_selected_on']), float(summary['seconds'])
+        lr, selected_on, seconds = float(summary['lr']), bool(summary['test_selected_on']), float(summary['seconds'])
         history = pd.read_csv(learn.path / 'history.csv').astype(float)
         history[['epoch', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr', 'seconds']]
     except (ValueError, TypeError, KeyError) as e:
         raise UserError(f'summary.json or history.csv of {learn.path} is not as a run leaves it: {e}') from e
     with locked(learn.path):
-        conclude(learn, history, selected_on, seconds)
+        conclude(learn, history, lr, selected_on, seconds)

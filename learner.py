@@ -15,17 +15,23 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import OptimWrapper
 from fastcore.basics import noop
+from torch import Tensor, nn
 
 from bars import shows_bars
 from callbacks.checkpoint import Checkpoint, load_checkpoint
 from callbacks.epoch import EpochToLoader
 from callbacks.eta import ETA
 from callbacks.history import History
+from callbacks.last import SaveLast
 from callbacks.lines import EpochLines
+from callbacks.lookahead import Lookahead
 from callbacks.nan import StopOnNaN
 from callbacks.plateau import plateau_cbs
+from callbacks.small_first import SmallFirst
+from callbacks.triangle import Triangle
+from callbacks.views import MeanOverViews
 from interrupts import deferred_interrupts
-from models import cifar_resnet18
+from models import SpeedNet, make_model
 from recipes import Recipe
 
 
@@ -57,25 +63,48 @@ def get_learner(dls: DataLoaders, recipe: Recipe | None = None, path: str | Path
     Mixed precision on a GPU (bf16 where it has it), channels_last everywhere.
     """
     recipe = recipe or dls.recipe
+    model, scales = make_model(recipe, len(dls.vocab)), recipe.lr_scales
+    if isinstance(model, SpeedNet):
+        model.whiten(_some(dls))
     learn = ResumableLearner(
         dls,
-        cifar_resnet18(len(dls.vocab), recipe.last_stride, recipe.dropout),
+        model,
         loss_func=CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing),
         # fastai's own SGD knows no Nesterov momentum; torch's `weight_decay` is the true L2
         opt_func=partial(OptimWrapper, opt=torch.optim.SGD, momentum=recipe.mom, nesterov=recipe.nesterov),
-        wd=recipe.wd,
+        splitter=partial(_groups, n=len(scales)),
+        wd=[recipe.wd / scale for scale in scales],
+        wd_bn_bias=True,
+        train_bn=False,  # or fastai marks what isn't trained as well, which torch's optimisers can't save
         metrics=accuracy,
         cbs=[EpochToLoader(), ChannelsLast()],
         path=path,
     )
     learn.recipe = recipe
     learn.recorder.train_metrics = True
+    if recipe.test_views:
+        learn.add_cb(MeanOverViews(flip=recipe.flip > 0, shift=recipe.pad > 0))
     if dls.device.type == 'cuda':
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         learn.add_cb(MixedPrecision(AMPMode.BF16 if bf16 else AMPMode.FP16))
     if not shows_bars():
         learn.remove_cb(ProgressCallback).logger = noop  # EpochLines prints instead
     return learn
+
+
+def _groups(model: nn.Module, n: int) -> list[list[nn.Parameter]]:
+    """All parameters that are trained in one group, or BatchNorm's biases in one and the others in the second."""
+    biases = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)} if n == 2 else set()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [p for p in trained if p in biases], [p for p in trained if p not in biases]
+    return [group for group in groups if group]
+
+
+def _some(dls: DataLoaders, n: int = 2000) -> Tensor:
+    """About `n` training images of all classes as validation would see them, N x 3 x H x W."""
+    items = dls.train.dataset.items
+    dl = dls.test_dl(items[:: -(-len(items) // n)], num_workers=0)
+    return torch.cat([x.cpu().as_subclass(Tensor) for (x,) in dl])
 
 
 def fit(
@@ -87,7 +116,8 @@ def fit(
 ) -> pd.DataFrame:
     """Train by the Learner's recipe, keep the best weights, and return the history, one row an epoch.
 
-    The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus. Writes `history.csv` and
+    The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus, or follows the recipe's schedule up
+    to `lr` and down. Where no images are held out the last weights are the best. Writes `history.csv` and
     `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
     `resume` goes on from it to the same end, bit for bit, as if nothing had stopped it. The first Ctrl-C stops after
     the batch with a checkpoint written, the second at once. Raises UserError where no epoch improved on nothing, as
@@ -95,14 +125,24 @@ def fit(
     """
     recipe, models = learn.recipe, learn.path / learn.model_dir
     history = History(learn.path / 'history.csv')
-    cbs = [*plateau_cbs(patience=recipe.patience, factor=recipe.factor), StopOnNaN(), history, ETA()]
+    epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr
+    lrs = [lr * scale for scale in recipe.lr_scales]
+    save, cut = plateau_cbs(patience=recipe.patience, factor=recipe.factor)
+    cbs = [
+        save if len(learn.dls.valid.dataset) else SaveLast(fname=save.fname),
+        cut if recipe.schedule == 'plateau' else Triangle(lrs),
+        StopOnNaN(), history, ETA(recipe.sizes),
+    ]  # fmt: skip
+    if recipe.lookahead:
+        cbs.append(Lookahead())
+    if min(recipe.sizes) < 1:
+        cbs.append(SmallFirst(recipe.sizes))
     if not shows_bars():
         cbs.append(EpochLines())
-    epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr
     with deferred_interrupts() as stop:
         checkpoint = Checkpoint(models, checkpoint_minutes, stop, load_checkpoint(models) if resume else None)
         try:
-            learn.fit(epochs, lr, cbs=[*cbs, checkpoint])
+            learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
         finally:
             learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None
     return history.table

@@ -1,7 +1,12 @@
 """Networks for small images."""
 
-from torch import nn
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
 from torchvision.models import resnet18
+
+from recipes import Recipe
 
 
 def cifar_resnet18(n_out: int = 10, last_stride: int = 2, dropout: float = 0.0) -> nn.Module:
@@ -21,3 +26,79 @@ def cifar_resnet18(n_out: int = 10, last_stride: int = 2, dropout: float = 0.0) 
         for module in (m for m in list(model.modules()) if hasattr(m, 'relu')):
             module.relu = nn.Sequential(module.relu, nn.Dropout(dropout))
     return model
+
+
+class SpeedNet(nn.Sequential):
+    """A net of 2.0 million parameters that learns CIFAR-10 in a few epochs: Jordan 2024, arXiv 2404.00498, airbench94.
+
+    A first layer of 2x2 filters that whitens the images (fixed, see `whiten`), then three blocks of two 3x3
+    convolutions each, which begin as identities as far as they can, and which halve the height and width. On
+    N x 3 x 32 x 32 they give 15, 7 and 3 pixels; any size from 15 will do, as the last pool is global.
+    """
+
+    def __init__(self, n_out: int = 10):
+        widths, filters = (64, 256, 256), 24
+        blocks = [
+            (f'layer{i}', _block(*ends)) for i, ends in enumerate(zip((filters, *widths), widths, strict=False), 1)
+        ]
+        layers = [
+            ('whitening', nn.Conv2d(3, filters, 2)),
+            ('act', nn.GELU()),
+            *blocks,
+            ('pool', nn.AdaptiveMaxPool2d(1)),
+            ('flatten', nn.Flatten()),
+            ('head', nn.Linear(widths[-1], n_out, bias=False)),
+            ('temperature', _Scale(1 / 9)),
+        ]
+        super().__init__(OrderedDict(layers))
+        self.whitening.weight.requires_grad_(False)
+        nn.init.zeros_(self.whitening.bias)
+
+    @torch.no_grad()
+    def whiten(self, x: Tensor) -> None:
+        """Make the first layer give uncorrelated numbers of variance 1 for images such as `x`, N x 3 x H x W.
+
+        Its filters are the eigenvectors of the covariance of 2x2 patches, each over the root of its eigenvalue, and
+        the same negated.
+        """
+        patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12).double()
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (vectors / (values + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)  # the paper's constant, against noise
+        self.whitening.weight.copy_(torch.cat([filters, -filters]))
+
+
+class _Scale(nn.Module):
+    """Multiplies by a constant."""
+
+    def __init__(self, by: float):
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.by * x
+
+
+def _block(n_in: int, n_out: int) -> nn.Sequential:
+    """Two convolutions, each with a BatchNorm without weights that follows the batches closely, and a pool between."""
+    layers = OrderedDict(
+        conv1=nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+        pool=nn.MaxPool2d(2),
+        norm1=nn.BatchNorm2d(n_out, momentum=0.4),
+        act1=nn.GELU(),
+        conv2=nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
+        norm2=nn.BatchNorm2d(n_out, momentum=0.4),
+        act2=nn.GELU(),
+    )
+    for conv in (layers['conv1'], layers['conv2']):
+        with torch.no_grad():
+            nn.init.dirac_(conv.weight[: conv.in_channels])
+    for norm in (layers['norm1'], layers['norm2']):
+        norm.weight.requires_grad_(False)
+    return nn.Sequential(layers)
+
+
+def make_model(recipe: Recipe, n_out: int) -> nn.Module:
+    """The recipe's network with random weights."""
+    if recipe.arch == 'speednet':
+        return SpeedNet(n_out)
+    return cifar_resnet18(n_out, recipe.last_stride, recipe.dropout)

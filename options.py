@@ -14,7 +14,7 @@ DEFAULTS = {
     'epochs': None,  # the recipe's
     'bs': None,
     'lr': 'auto',
-    'valid': 0.1,
+    'valid': None,
     'fraction': 1.0,
     'seed': 42,
     'workers': None,
@@ -62,7 +62,9 @@ def refuse_conflicts(given: dict[str, Any], kept: dict[str, Any], run: Path) -> 
     """UserError for an option that a run can't go on with, since it has another."""
     settled, _ = settle(given, kept)
     for name in given:
-        theirs = kept['options'][name] if name not in ('epochs', 'bs') else getattr(kept['recipe'], name)
+        theirs = kept['options'][name]
+        if theirs is None:
+            theirs = getattr(kept['recipe'], name, None)
         if name not in FREE and settled[name] != theirs:
             raise UserError(f'--{_dashed(name)} {given[name]}: {run} has {theirs}; leave it out, or start a new run')
 
@@ -81,7 +83,8 @@ def _check_all(options: dict[str, Any]) -> None:
     _check(o, 'epochs', o['epochs'] is None or _is(int, 1, o['epochs'], 1e9), 'at least 1')
     _check(o, 'bs', o['bs'] is None or _is(int, 2, o['bs'], 1e9), 'at least 2, since BatchNorm needs more images')
     _check(o, 'lr', o['lr'] == 'auto' or _is(float, 1e-30, o['lr'], 1e30), 'a number above 0, or auto')
-    _check(o, 'valid', o['valid'] == 'test' or _is(float, 1e-9, o['valid'], 1 - 1e-9), 'between 0 and 1, or test')
+    valid = o['valid'] in (None, 'test') or _is(float, 0, o['valid'], 1 - 1e-9)
+    _check(o, 'valid', valid, 'at least 0 and below 1, or test')
     _check(o, 'fraction', _is(float, 1e-9, o['fraction'], 1), 'above 0, at most 1')
     _check(o, 'seed', _is(int, 0, o['seed'], 2**32 - 1), 'from 0 to 2**32 - 1')
     _check(o, 'workers', o['workers'] is None or _is(int, 0, o['workers'], 1e4), '0 or more')

@@ -32,8 +32,21 @@ class Recipe:
     patience: int  # epochs without a lower validation loss before the learning rate is cut
     factor: float  # what it is divided by
     # sweep
-    lr_rule: str
+    lr_rule: str  # 'none': no sweep, `lr` was tuned together with all the rest
     sweep_steps: int = 60  # over 1e-4 to 10, the resolution of fastai's 100 over 1e-7 to 10
+    # what only some recipes have
+    arch: str = 'resnet18'  # or 'speednet', see `models.py`
+    valid: float = 0.1  # fraction of the training images to validate on; 0: the schedule needs none
+    schedule: str = 'plateau'  # or 'triangle', see `callbacks/triangle.py`: then there are no cuts
+    bias_lr: float = 1.0  # the learning rate of BatchNorm's biases is this much higher, and their decay lower
+    lookahead: bool = False  # see `callbacks/lookahead.py`
+    sizes: tuple[float, ...] = (1.0,)  # of the images, one after the other, each in an equal part of the training
+    test_views: bool = False  # see `callbacks/views.py`
+
+    @property
+    def lr_scales(self) -> list[float]:
+        """What the learning rate is multiplied by in each parameter group; the last is 1."""
+        return [1.0] if self.bias_lr == 1 else [self.bias_lr, 1.0]
 
     @classmethod
     def from_dict(cls, values: dict) -> 'Recipe':
@@ -46,6 +59,8 @@ class Recipe:
             value, kinds = getattr(recipe, field.name), numbers.get(field.type, (field.type,))
             if field.name in ('mean', 'std'):
                 fine = isinstance(value, tuple) and [type(v) for v in value] == [float] * 3
+            elif field.name == 'sizes':
+                fine = isinstance(value, tuple) and value and all(type(v) is float and 0.1 <= v <= 1 for v in value)
             else:
                 low, high = LIMITS.get(field.name, (0, 10**6))
                 fine = type(value) in kinds and (type(value) in (bool, str) or low <= value <= high)
@@ -58,7 +73,7 @@ class Recipe:
 LIMITS = {
     'pad': (0, 1), 'flip': (0, 1), 'hole': (0, 1), 'dropout': (0, 0.99), 'label_smoothing': (0, 0.99), 'mom': (0, 1),
     'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (2, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
-    'sweep_steps': (1, 10**6),
+    'sweep_steps': (1, 10**6), 'valid': (0, 0.99),
 }  # fmt: skip
 
 
@@ -89,14 +104,40 @@ PLATEAU = Recipe(
     lr_rule='lowest',  # led furthest, and steadier than the only one of fastai's that equalled it: results/lr_rules.md
 )  # fmt: skip
 
-RECIPES = {'plateau': PLATEAU, 'reference': REFERENCE}
+# For people without a GPU: most of Jordan 2024 (arXiv 2404.00498, airbench94), whose values these are unless another
+# source or a measurement is named. They were made for batches of 1,024 and their loss summed up.
+SPEEDRUN = Recipe(
+    arch='speednet',
+    pad=1 / 16,
+    flip=0.5,
+    mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+    hole=0.0,
+    last_stride=2, dropout=0.0,
+    label_smoothing=0.2,
+    lr=0.375,  # 11.5 / 7.67 / 1024 for each image of the batch
+    mom=0.85, nesterov=True,
+    wd=0.00133,  # 0.0153 / 11.5
+    bias_lr=64.0,
+    schedule='triangle', lookahead=True,
+    epochs=9, bs=256,
+    valid=0.0,
+    sizes=(0.625, 0.625, 0.75, 1.0),  # 20, 20, 24 and 32 pixels of 32: an epoch takes 0.34, 0.34, 0.5 and 1 of the time
+    test_views=True,
+    patience=1, factor=1.0,
+    lr_rule='none',
+)  # fmt: skip
+
+RECIPES = {'plateau': PLATEAU, 'reference': REFERENCE, 'speedrun': SPEEDRUN}
 
 # What the bundled digits change in any recipe: 1,437 training images of 16x16 want more and smaller steps, a mirrored
-# digit is another digit, and one that is cropped can be too, since they fill their frame. So few epochs leave no room
-# for a rate at the edge, nor for much patience.
-DIGITS = {'pad': 0.0, 'flip': 0.0, 'bs': 64, 'epochs': 11, 'lr_rule': 'valley', 'patience': 2}
+# digit is another digit, and one that is cropped can be too, since they fill their frame.
+DIGITS = {'pad': 0.0, 'flip': 0.0, 'bs': 64, 'epochs': 11}
+# So few epochs leave no room for a rate at the edge, nor for much patience.
+DIGITS_PLATEAU = {'lr_rule': 'valley', 'patience': 2}
 
 
 def recipe_for(data: str | Path, name: str = 'plateau') -> Recipe:
     """The recipe `name`, fitted to what `data` names."""
-    return replace(RECIPES[name], **(DIGITS if data == 'digits' else {}))
+    recipe = RECIPES[name]
+    changes = DIGITS | (DIGITS_PLATEAU if recipe.schedule == 'plateau' else {}) if data == 'digits' else {}
+    return replace(recipe, **changes)

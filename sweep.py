@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
 
+import numpy as np
 import torch
 from fastai.callback.schedule import minimum, slide, steep, valley
 from fastai.learner import Learner
@@ -56,12 +57,16 @@ def find_lr(learn: Learner) -> LRSweep:
     recipe, steps, start = learn.recipe, learn.recipe.sweep_steps, perf_counter()
     restore = _snapshot(learn)
     try:
-        learn.lr_find(1e-4, 10, steps, show_plot=False, suggest_funcs=None)
+        # of each parameter group; as arrays, since fastai's own lists aren't callable
+        low, high = (lr * np.array(recipe.lr_scales) for lr in (1e-4, 10))
+        learn.lr_find(low, high, steps, show_plot=False, suggest_funcs=None)
     finally:
         restore()
     lrs, losses = learn.recorder.lrs, [float(loss) for loss in learn.recorder.losses]
     suggestions = suggest(lrs, losses, steps)
-    if recipe.lr_rule in suggestions:
+    if recipe.lr_rule == 'none':
+        lr, rule, reason = recipe.lr, 'none', 'the recipe has its own, tuned together with the rest of it'
+    elif recipe.lr_rule in suggestions:
         lr, rule = suggestions[recipe.lr_rule], recipe.lr_rule
         reason = f'{IN_WORDS[rule]}, over {len(lrs)} steps from {lrs[0]:.0e} to {lrs[-1]:.2g}'
     else:

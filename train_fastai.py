@@ -35,14 +35,14 @@ from interpret.review import review
 from learner import fit, get_learner
 from models import cifar_resnet18
 from options import loader_options, read_config, refuse_conflicts, settle
-from recipes import PLATEAU, RECIPES, REFERENCE, Recipe
+from recipes import PLATEAU, RECIPES, REFERENCE, SPEEDRUN, Recipe
 from reopen import name_changes, refuse_other_images, says_how_to_go_on
 from run_folder import fingerprint_images, locked, new_run, remove_leftovers, surroundings, write_json
 from sweep import LRSweep, find_lr
 
 __all__ = [
-    'PLATEAU', 'REFERENCE', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18', 'find_lr', 'fit', 'get_dls',
-    'get_learner', 'review',
+    'PLATEAU', 'REFERENCE', 'SPEEDRUN', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18', 'find_lr',
+    'fit', 'get_dls', 'get_learner', 'review',
 ]  # fmt: skip
 
 
@@ -55,16 +55,17 @@ def train(learn: Learner, options: dict) -> None:
     for cls in learn.dls.vocab:
         plots.save_figure(plots.plot_augmented(learn.dls, cls), run / f'plots/augmented/{cls}.png')
     sweep = None
-    if options['lr'] == 'auto':
+    if options['lr'] == 'auto' and learn.recipe.lr_rule != 'none':
         sweep = _swept(learn)
         print(f'lr {sweep.lr:.3g}: {sweep.rule}, {sweep.reason}')
         plots.save_figure(plots.plot_sweep(sweep), run / 'plots/lr_find.png')
 
-    lr = sweep.lr if sweep else options['lr']
+    lr = sweep.lr if sweep else learn.recipe.lr if options['lr'] == 'auto' else options['lr']
     history = fit(learn, lr=lr, checkpoint_minutes=options['checkpoint_minutes'], resume=True)
     plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
     plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
-    conclude(learn, history, options['valid'] == 'test', history.seconds.sum() + (sweep.seconds if sweep else 0))
+    seconds = history.seconds.sum() + (sweep.seconds if sweep else 0)
+    conclude(learn, history, lr, options['valid'] == 'test', seconds)
 
 
 def _swept(learn: Learner) -> LRSweep:
@@ -83,11 +84,11 @@ def _swept(learn: Learner) -> LRSweep:
 @call_parse
 def main(
     data: str | None = None,  # cifar10 (default), digits, or a folder (or .tgz) with train/<class>/ and test/<class>/
-    recipe: Annotated[str | None, {'choices': list(RECIPES)}] = None,  # how to train, see recipes.py: plateau (default)
+    recipe: Annotated[str | None, {'choices': list(RECIPES)}] = None,  # how to train: plateau (default), see recipes.py
     epochs: int | None = None,  # passes over the training images: 50, for digits 11
     bs: int | None = None,  # images a batch: 128, for digits 64
     lr: float | str | None = None,  # learning rate; auto (default): what the sweep suggests
-    valid: float | str | None = None,  # fraction of the training images to validate on, 0.1; test: on the test set
+    valid: float | str | None = None,  # fraction of the training images to validate on, or test; the recipe's
     fraction: float | None = None,  # part of the training images to use, for a quick look
     seed: int | None = None,  # of everything that is random: 42
     workers: int | None = None,  # processes that load images: none on a CPU, up to 8 for a GPU

@@ -44,6 +44,7 @@ class History(Callback):
         """Add the epoch's row."""
         row = dict(zip(self.recorder.metric_names, self.recorder.log, strict=True))
         row.pop('time')
+        row = {name: float('nan') if value is None else value for name, value in row.items()}  # of no validation
         self.rows.append({**row, 'lr': self.opt.hypers[-1]['lr'], 'seconds': round(perf_counter() - self.start, 2)})
         self._write()
         self.start = perf_counter()
@@ -51,3 +52,8 @@ class History(Callback):
     def _write(self):
         with replacing(self.path) as part:
             self.table.to_csv(part, index=False)
+
+
+def kept_epoch(history: pd.DataFrame) -> pd.Series:
+    """The row of the epoch whose weights are kept: the one with the lowest validation loss, or without any the last."""
+    return history.iloc[-1] if history.valid_loss.isna().all() else history.loc[history.valid_loss.idxmin()]

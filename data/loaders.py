@@ -29,7 +29,7 @@ def get_dls(
     path: str | Path,
     recipe: Recipe | None = None,
     bs: int | None = None,
-    valid: float | str = 0.1,
+    valid: float | str | None = None,
     fraction: float = 1.0,
     seed: int = 42,
     num_workers: int | None = None,
@@ -37,22 +37,28 @@ def get_dls(
 ) -> DataLoaders:
     """DataLoaders of `path` (whatever `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]`, the test set.
 
-    `recipe` (default: `plateau`, fitted to what `path` names) is kept as `dls.recipe`, and gives the default `bs`.
+    `recipe` (default: `plateau`, fitted to what `path` names) is kept as `dls.recipe`, and gives `bs` and `valid` where
+    they aren't given.
     `fraction` of the training images is kept, and `valid` of those is held out, both stratified by class; with
-    `valid='test'` the test set is the validation set too. Batches are N x 3 x H x W, normalised, and class indices.
+    `valid='test'` the test set is the validation set too, with 0 there is none. Batches are N x 3 x H x W, normalised,
+    and class indices.
     Files that `skip_bad` leaves out are in `dls.left_out`, each with the reason. Raises UserError when the images can't
     be used or are too few.
     """
     recipe = recipe or recipe_for(path)
-    bs = bs or recipe.bs
+    bs, valid = bs or recipe.bs, recipe.valid if valid is None else valid
+    if not valid and recipe.schedule == 'plateau':
+        raise UserError('valid 0: this recipe cuts the learning rate by the validation loss, so hold some images out')
     images = find_images(path, skip_bad)
     train, test = list(images.train), list(images.test)
     if fraction < 1:
         train, _ = _stratified(train, len(train) - round(fraction * len(train)), seed, f'fraction {fraction}')
     if valid == 'test':
         held = test
-    else:
+    elif valid:
         train, held = _stratified(train, round(valid * len(train)), seed, f'valid {valid}')
+    else:
+        held = []
     if bs > len(train):
         raise UserError(f'bs {bs} is more than the {len(train)} training images: choose a smaller bs')
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from atomic import replacing
+from callbacks.history import kept_epoch
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and in grey by their lightness and line style.
 TRAIN, VALID, OTHER = '#E69F00', '#0072B2', '#666666'
@@ -61,16 +62,22 @@ def batch_at(dl: TfmdDL, idxs: list[int]) -> tuple:
     return dl.after_batch(b if dl.device is None else to_device(b, dl.device))
 
 
+def _splits(history: pd.DataFrame) -> tuple[str, ...]:
+    """Training, and validation where images were held out."""
+    return ('train',) if history.valid_loss.isna().all() else ('train', 'valid')
+
+
 def _plot_metric(ax: Axes, history: pd.DataFrame, metric: str, splits: tuple[str, ...]) -> None:
     """Draw `metric` of `splits` over the epochs, each cut of the learning rate and the epoch whose weights are kept."""
-    best = history.loc[history.valid_loss.idxmin()]
+    best = kept_epoch(history)
     for split in splits:
         name, colour, line = f'{split}_{metric}', *((TRAIN, '--') if split == 'train' else (VALID, '-'))
         ax.plot(history.epoch, history[name], line, color=colour, marker='o', label=f'{split} {metric}')
     label = f'best epoch {best.epoch:.0f}: ' + (f'{best[name]:.2%}' if metric == 'accuracy' else f'{best[name]:.3f}')
     ax.plot(best.epoch, best[name], '*', color=colour, markeredgecolor='black', markersize=11, label=label)
 
-    cuts = history[history.lr.diff() < 0]
+    # a schedule changes the rate all the time: no cuts
+    cuts = history[history.lr.diff() < 0] if (history.lr.diff() == 0).any() else history[:0]
     for epoch in cuts.epoch:
         ax.axvline(epoch - 0.5, color=OTHER, linestyle=':', linewidth=1)
     top = ax.secondary_xaxis('top')
@@ -94,17 +101,18 @@ def plot_history(history: pd.DataFrame) -> Figure:
     """
     fig, axs = new_figure(figsize=(8, 4.5))
     fig.suptitle('Accuracy')
-    _plot_metric(axs[0, 0], history, 'accuracy', ('train', 'valid'))
+    _plot_metric(axs[0, 0], history, 'accuracy', _splits(history))
     return fig
 
 
 @rc_context(STYLE)
 def plot_history_panels(history: pd.DataFrame) -> Figure:
     """Loss and accuracy (rows) on the training and the validation set (columns); `history` as in `plot_history`."""
-    fig, axs = new_figure(2, 2, figsize=(11, 7), sharey='row')
+    splits = _splits(history)
+    fig, axs = new_figure(2, len(splits), figsize=(5.5 * len(splits), 7), sharey='row')
     fig.suptitle('Loss and accuracy')
     for row, metric in zip(axs, ('loss', 'accuracy'), strict=True):
-        for ax, split in zip(row, ('train', 'valid'), strict=True):
+        for ax, split in zip(row, splits, strict=True):
             _plot_metric(ax, history, metric, (split,))
     return fig
 

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
     """Makes Learners of the tiny images as `get_learner` does, but of `tiny_net`, each with a run folder of its own."""
     runs = []
-    monkeypatch.setattr('learner.cifar_resnet18', tiny_net)
+    monkeypatch.setattr('models.cifar_resnet18', tiny_net)
 
     def make(recipe=TINY, **kwargs):
         runs.append(tmp_path / f'run{len(runs)}')

@@ -107,3 +107,10 @@ def test_a_short_or_poisoned_curve_suggests_nothing_or_something_finite(n):
     lrs = np.geomspace(1e-4, 10, 60)[: n + 1].tolist()
     for losses in ([1.0] * (n + 1), [float('nan')] * (n + 1), [2.0] * n + [float('inf')]):
         assert all(np.isfinite(lr) for lr in suggest(lrs, losses, 60).values())
+
+
+def test_a_recipe_may_have_its_own_rate_and_groups(learner):
+    learn = learner(replace(TINY, lr_rule='none', bias_lr=64.0, lr=0.123))
+    sweep = find_lr(learn)
+    assert (sweep.lr, sweep.rule) == (0.123, 'none')
+    assert sweep.lrs[0] == pytest.approx(1e-4)  # of the last group, which is the others' rate

@@ -22,7 +22,7 @@ from tiny import tiny_net, write_images
 from torchvision.models import resnet18
 
 from errors import UserError
-from recipes import PLATEAU, REFERENCE
+from recipes import PLATEAU, REFERENCE, SPEEDRUN
 from reopen import load_run
 from train_fastai import GradCAMInterpretation, find_lr, fit, main, review
 
@@ -243,8 +243,8 @@ def test_test_set_may_drive_but_it_says_so(tmp_path):
     ({'lr': -1.0}, '--lr -1.0: a number above 0, or auto'),
     ({'lr': 'fast'}, '--lr fast: a number above 0, or auto'),
     ({'lr': float('nan')}, '--lr nan: a number above 0, or auto'),
-    ({'valid': 1.0}, '--valid 1.0: between 0 and 1, or test'),
-    ({'valid': 'some'}, '--valid some: between 0 and 1, or test'),
+    ({'valid': 1.0}, '--valid 1.0: at least 0 and below 1, or test'),
+    ({'valid': 'some'}, '--valid some: at least 0 and below 1, or test'),
     ({'fraction': 0.0}, '--fraction 0.0: above 0, at most 1'),
     ({'seed': -1}, '--seed -1: from 0 to'),
     ({'workers': -1}, '--workers -1: 0 or more'),
@@ -307,7 +307,7 @@ def test_repl_line(learner):
 def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
     (block,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('learner.cifar_resnet18', tiny_net)
+    monkeypatch.setattr('models.cifar_resnet18', tiny_net)
     names = {}
     exec(
         block.replace("'digits'", f'{str(folder)!r}, bs=4, valid=0.25')
@@ -327,6 +327,30 @@ def test_optimiser_is_the_recipes(learner, recipe):
     assert (group['momentum'], group['nesterov']) == (recipe.mom, recipe.nesterov)
     assert group['weight_decay'] == recipe.wd  # which torch's SGD adds to the gradient: L2
     assert sum(p.numel() for p in group['params']) == sum(p.numel() for p in learn.model.parameters())
+
+
+def test_biases_of_norms_learn_faster_with_the_same_decay(learner):
+    learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4), valid=0)  # tiny_net
+    fit(learn, 1, 0.01)
+    biases, others = learn.opt.opt.param_groups
+    assert {id(p) for p in biases['params']} == {id(getattr(learn.model, f'layer{i}')[1].bias) for i in (1, 2, 3, 4)}
+    assert len(others['params']) == 4 * 3 + 2
+    assert biases['lr'] == pytest.approx(64 * others['lr'])
+    assert biases['weight_decay'] * 64 == pytest.approx(others['weight_decay']) == SPEEDRUN.wd
+
+
+def test_speedrun_trains_on_all_images_and_keeps_the_last_epoch(tmp_path):
+    data = write_images(tmp_path / 'images')
+    done = run('--data', data, '--recipe', 'speedrun', '--out', tmp_path, '--name', 'r', '--epochs', 3, '--bs', 6)
+    assert done.returncode == 0, done.stderr
+    assert '24 training, 0 validation, 12 test images' in done.stdout
+    summary = json.loads((tmp_path / 'r/summary.json').read_text())
+    assert (summary['best_epoch'], summary['best_valid_accuracy'], summary['lr']) == (2, None, SPEEDRUN.lr)
+    assert not (tmp_path / 'r/sweep.json').exists()
+    assert 'the last, as nothing was held out' in (tmp_path / 'r/report.html').read_text()
+    again = run('--review', tmp_path / 'r')
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / 'r/summary.json').read_text()) == summary
 
 
 def test_predict_and_test_dl(learner):

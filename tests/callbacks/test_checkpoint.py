@@ -283,3 +283,26 @@ def test_ctrl_c_ends_after_the_batch_with_a_checkpoint(learner, uninterrupted, e
     learn.path = pressed.path
     fit(learn, EPOCHS, 0.05, resume=True)
     assert_same(ending(learn), uninterrupted)
+
+
+@pytest.mark.parametrize('place', [(0, 3), (1, 1), (2, 5)])
+@pytest.mark.parametrize('minutes', [0, 60])
+def test_schedule_lookahead_and_sizes_go_on_where_they_were(learner, place, minutes):
+    parts = {'schedule': 'triangle', 'lookahead': True, 'sizes': (0.5, 0.75, 1.0), 'bias_lr': 64.0}
+
+    def start(seed):
+        set_seed(seed)
+        return learner(replace(RECIPE, **parts), valid=0)  # 6 batches an epoch
+
+    whole = start(0)
+    fit(whole, 3, 0.01)
+    killed = start(0)
+    killed.add_cb(Kill('after_batch', *place))
+    with pytest.raises(Killed):
+        fit(killed, 3, 0.01, checkpoint_minutes=minutes)
+    begun = load_checkpoint(killed.path / 'models') is not None
+    learn = start(1 if begun else 0)
+    learn.path = killed.path
+    fit(learn, 3, 0.9 if begun else 0.01, resume=True)
+    assert_same(ending(learn), ending(whole))
+    assert torch.equal(learn.model.fc.bias, ending(whole)['last']['model']['fc.bias'])  # what was kept is the last

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+from tiny import TINY
 
-from callbacks.history import History
+from callbacks.history import History, kept_epoch
 
 
 def test_one_row_an_epoch_equal_to_the_recorders(learner, tmp_path):
@@ -25,3 +28,14 @@ def test_accuracy_is_that_of_the_learner(learner, tmp_path):
     loss, acc = learn.validate()[-2:]
     assert history.table.valid_loss[0] == pytest.approx(loss)
     assert history.table.valid_accuracy[0] == pytest.approx(acc)
+
+
+def test_without_validation_its_columns_are_empty_and_the_last_epoch_is_kept(learner, tmp_path):
+    learn = learner(replace(TINY, schedule='triangle'), valid=0)
+    history = History(tmp_path / 'history.csv')
+    learn.fit(2, 0.01, cbs=history)
+    table = pd.read_csv(tmp_path / 'history.csv')
+    assert table[['valid_loss', 'valid_accuracy']].isna().all(axis=None)
+    assert table.train_accuracy.notna().all()
+    assert kept_epoch(table).epoch == 1
+    assert kept_epoch(table.assign(valid_loss=[0.5, 0.6])).epoch == 0

@@ -1,4 +1,7 @@
 import re
+from dataclasses import replace
+
+from tiny import TINY
 
 from callbacks.history import History
 from callbacks.lines import EpochLines
@@ -13,3 +16,11 @@ def test_one_plain_line_an_epoch(learner, tmp_path, capsys):
     assert len(lines) == 2
     for i, line in enumerate(lines):
         assert re.fullmatch(rf'epoch {i} \[{i + 1}/2\]  {pattern}', line)
+
+
+def test_names_only_what_is_known(learner, tmp_path, capsys):
+    learn = learner(replace(TINY, schedule='triangle'), valid=0)
+    learn.fit(1, 0.01, cbs=[History(tmp_path / 'history.csv'), EpochLines()])
+    line = capsys.readouterr().out
+    assert 'train_accuracy' in line
+    assert 'valid' not in line

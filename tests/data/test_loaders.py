@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,12 +7,13 @@ import torch
 from fastai.data.transforms import parent_label
 from fastai.learner import Learner
 from PIL import Image
-from tiny import tiny_dls, write_images
+from tiny import TINY, tiny_dls, write_images
 
 from callbacks.epoch import EpochToLoader
 from data.loaders import get_dls
 from errors import UserError
 from interpret.plots import batch_at
+from recipes import SPEEDRUN
 
 
 def epoch_of(dls, epoch):
@@ -187,3 +189,12 @@ def test_grey_and_transparent_pictures_are_predicted_as_rgb(folder):
         (x,) = dls.test_dl([Image.new(mode, (16, 16), 'white')]).one_batch()
         assert x.shape == (1, 3, 16, 16)
         assert x.min() > 1  # white, normalised
+
+
+def test_all_images_may_train_where_the_schedule_needs_none_held_out(folder):
+    dls = tiny_dls(folder, replace(TINY, schedule='triangle'), valid=0)
+    assert (len(dls.train_ds), len(dls.valid_ds), len(dls[2].dataset)) == (24, 0, 12)
+    assert len(dls.valid) == 0
+    assert len(get_dls(folder, replace(SPEEDRUN, bs=4)).train_ds) == 24  # by default
+    with pytest.raises(UserError, match='valid 0: this recipe cuts the learning rate by the validation loss'):
+        tiny_dls(folder, valid=0)

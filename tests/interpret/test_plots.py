@@ -207,3 +207,14 @@ def test_nothing_is_cut_off_at_the_edge(tmp_path):
     grey = np.array(Image.open(tmp_path / 'a.png').convert('L'))
     assert grey[:, [0, -1]].min() == 255
     assert grey[[0, -1]].min() == 255
+
+
+@pytest.mark.parametrize('plot', [plot_history, plot_history_panels])
+def test_without_validation_only_training_is_shown_and_the_last_epoch(plot):
+    history = HISTORY.assign(valid_loss=np.nan, valid_accuracy=np.nan, lr=np.linspace(1, 0.1, len(HISTORY)))
+    fig = plot(history)
+    names = [name for ax in fig.axes for name in labels(ax)]
+    assert not any('valid' in name for name in names)
+    assert names[-1].startswith(f'best epoch {HISTORY.epoch.iloc[-1]}: ')
+    assert not any(o.get_linestyle() == ':' for ax in fig.axes for o in ax.lines)  # a schedule has no cuts
+    assert overlaps(fig) == []

@@ -1,0 +1,41 @@
+"""Weights that follow the optimiser's slowly."""
+
+from fastai.callback.core import Callback
+
+EVERY, DECAY = 5, 0.95**5
+
+
+class Lookahead(Callback):
+    """Every five batches, move slow weights towards the model's and the model there; at the end they're the model.
+
+    How slow they are grows with the cube of the training's share that is done. Zhang et al. 2019, arXiv 1907.08610, as
+    in Jordan 2024, arXiv 2404.00498: buffers such as BatchNorm's statistics take part.
+    """
+
+    def before_fit(self):
+        """Start from the model's weights."""
+        self.slow = {name: v.clone() for name, v in self._weights().items()}
+
+    def after_batch(self):
+        """After a batch of training, unless it's not the fifth."""
+        done, total = self.epoch * self.n_iter + self.iter + 1, self.n_epoch * self.n_iter
+        if self.training and (done % EVERY == 0 or done == total):
+            keep = DECAY * (done / total) ** 3 if done < total else 1.0
+            for name, v in self._weights().items():
+                v.copy_(self.slow[name].lerp_(v, 1 - keep))
+
+    def after_fit(self):
+        """Free the memory."""
+        self.slow = {}
+
+    def state_dict(self) -> dict:
+        """For a checkpoint."""
+        return {'slow': self.slow}
+
+    def load_state_dict(self, state: dict):
+        """From a checkpoint; RuntimeError where it's of another model."""
+        for name, v in self.slow.items():
+            v.copy_(state['slow'][name])
+
+    def _weights(self) -> dict:
+        return {name: v.detach() for name, v in self.model.state_dict().items() if v.is_floating_point()}

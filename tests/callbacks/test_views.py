@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch import Tensor
+
+from callbacks.views import MeanOverViews
+
+
+def looks(x):
+    """The six views by hand, and their weights."""
+    n = x.shape[-1]
+    before = [1, *range(n - 1)]  # one pixel further down and right, the edge mirrored without itself
+    after = [*range(1, n), n - 2]
+    shifted = [x[:, :, before][..., before], x[:, :, after][..., after]]
+    return [(0.25, x), (0.25, x.flip(3))] + [(0.125, v) for s in shifted for v in (s, s.flip(3))]
+
+
+@pytest.mark.parametrize(('flip', 'shift', 'weights'), [
+    (False, False, {0: 1.0}),
+    (True, False, {0: 0.5, 1: 0.5}),
+    (False, True, {0: 0.5, 2: 0.25, 4: 0.25}),
+    (True, True, {0: 0.25, 1: 0.25, 2: 0.125, 3: 0.125, 4: 0.125, 5: 0.125}),
+])  # fmt: skip
+def test_predictions_are_means_over_the_views(learner, flip, shift, weights):
+    learn = learner()
+    x = torch.cat([x.as_subclass(Tensor) for x, _ in learn.dls[2]])
+    with torch.no_grad():
+        learn.model.eval()
+        views = [learn.model(v) for _, v in looks(x)]
+    learn.add_cb(MeanOverViews(flip, shift))
+    logits = learn.get_preds(dl=learn.dls[2], act=lambda o: o)[0]
+    torch.testing.assert_close(logits, sum(w * views[i] for i, w in weights.items()))
+
+
+def test_training_sees_each_image_once(learner):
+    learn, runs = learner(), []
+    learn.add_cb(MeanOverViews(True, True))
+    learn.model.register_forward_hook(lambda module, args, out: runs.append(module.training))
+    learn.fit(1, 0.01)
+    assert runs.count(True) == 4  # batches
+    assert runs.count(False) == 6 * len(learn.dls.valid)
