@@ -42,8 +42,7 @@ class SpeedNet(nn.Sequential):
             (f'layer{i}', _block(*ends)) for i, ends in enumerate(zip((filters, *widths), widths, strict=False), 1)
         ]
         layers = [
-            ('whitening', nn.Conv2d(3, filters, 2)),
-            ('act', nn.GELU()),
+            ('stem', nn.Sequential(OrderedDict(whitening=nn.Conv2d(3, filters, 2), act=nn.GELU()))),
             *blocks,
             ('pool', nn.AdaptiveMaxPool2d(1)),
             ('flatten', nn.Flatten()),
@@ -51,8 +50,8 @@ class SpeedNet(nn.Sequential):
             ('temperature', _Scale(1 / 9)),
         ]
         super().__init__(OrderedDict(layers))
-        self.whitening.weight.requires_grad_(False)
-        nn.init.zeros_(self.whitening.bias)
+        self.stem.whitening.weight.requires_grad_(False)
+        nn.init.zeros_(self.stem.whitening.bias)
 
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
@@ -64,7 +63,7 @@ class SpeedNet(nn.Sequential):
         patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12).double()
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)  # the paper's constant, against noise
-        self.whitening.weight.copy_(torch.cat([filters, -filters]))
+        self.stem.whitening.weight.copy_(torch.cat([filters, -filters]))
 
 
 class _Scale(nn.Module):

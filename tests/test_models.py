@@ -56,7 +56,7 @@ def test_speednet_is_the_papers():
 @pytest.mark.parametrize(('side', 'sides'), [(32, [31, 15, 7, 3]), (20, [19, 9, 4, 2]), (16, [15, 7, 3, 1])])
 def test_speednet_takes_any_size(side, sides):
     model, seen = SpeedNet(7).eval(), []
-    for layer in (model.whitening, model.layer1, model.layer2, model.layer3):
+    for layer in (model.stem, model.layer1, model.layer2, model.layer3):
         layer.register_forward_hook(lambda module, args, out: seen.append(out.shape[-1]))
     with torch.no_grad():
         assert model(torch.randn(2, 3, side, side)).shape == (2, 7)
@@ -68,10 +68,10 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one():
     model = SpeedNet()
     model.whiten(x)
     with torch.no_grad():
-        out = model.whitening(x).transpose(0, 1).flatten(1)
+        out = model.stem.whitening(x).transpose(0, 1).flatten(1)
     torch.testing.assert_close(out[:12], -out[12:])
     torch.testing.assert_close(out[:12] @ out[:12].T / out.shape[1], torch.eye(12), atol=0.02, rtol=0)
-    assert not model.whitening.weight.requires_grad
+    assert not model.stem.whitening.weight.requires_grad
 
 
 def test_blocks_begin_as_identities():

@@ -215,6 +215,6 @@ def test_without_validation_only_training_is_shown_and_the_last_epoch(plot):
     fig = plot(history)
     names = [name for ax in fig.axes for name in labels(ax)]
     assert not any('valid' in name for name in names)
-    assert names[-1].startswith(f'best epoch {HISTORY.epoch.iloc[-1]}: ')
+    assert names[-1].startswith(f'last epoch {HISTORY.epoch.iloc[-1]}: ')
     assert not any(o.get_linestyle() == ':' for ax in fig.axes for o in ax.lines)  # a schedule has no cuts
     assert overlaps(fig) == []
