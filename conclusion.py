@@ -8,6 +8,7 @@ from fastai.learner import Learner
 from pandas import isna
 
 from callbacks.history import kept_epoch
+from data.balance import imbalance
 from errors import UserError
 from interpret.report import write_report
 from interpret.review import review
@@ -33,6 +34,8 @@ def conclude(learn: Learner, history: pd.DataFrame, lr: float, test_selected_on:
         'test_accuracy': (interp.decoded == interp.targs).float().mean().item(),
         'test_loss': interp.losses.mean().item(),
         'test_selected_on': test_selected_on,
+        'training_images': learn.dls.class_counts,
+        'imbalance': imbalance(learn.dls.class_counts),
         'seconds': round(seconds, 1),
         'course_project': COURSE_PROJECT,
     }

@@ -17,6 +17,7 @@ from fastai.optimizer import OptimWrapper
 from fastcore.basics import noop
 from torch import Tensor, nn
 
+from architectures import get_model
 from bars import shows_bars
 from callbacks.checkpoint import Checkpoint, load_checkpoint
 from callbacks.epoch import EpochToLoader
@@ -31,7 +32,7 @@ from callbacks.small_first import SmallFirst
 from callbacks.triangle import Triangle
 from callbacks.views import MeanOverViews
 from interrupts import deferred_interrupts
-from models import SpeedNet, make_model
+from models import SpeedNet
 from recipes import Recipe
 
 
@@ -57,13 +58,15 @@ class ResumableLearner(Learner):
             self.one_batch(*o)
 
 
-def get_learner(dls: DataLoaders, recipe: Recipe | None = None, path: str | Path = '.') -> Learner:
+def get_learner(
+    dls: DataLoaders, recipe: Recipe | None = None, path: str | Path = '.', load_pretrained: bool = True
+) -> Learner:
     """A Learner for `dls` by `recipe` (default: theirs), kept as `learn.recipe`; `path` is its run folder.
 
-    Mixed precision on a GPU (bf16 where it has it), channels_last everywhere.
+    Mixed precision on a GPU (bf16 where it has it), channels_last everywhere. The rest is as in `get_model`.
     """
     recipe = recipe or dls.recipe
-    model, scales = make_model(recipe, len(dls.vocab)), recipe.lr_scales
+    model, scales = get_model(recipe, len(dls.vocab), dls.size, load_pretrained), recipe.lr_scales
     if isinstance(model, SpeedNet):
         model.whiten(_some(dls))
     learn = ResumableLearner(

@@ -4,9 +4,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
-
-from recipes import Recipe
+from torchvision.models import ResNet, resnet18
 
 
 def cifar_resnet18(n_out: int = 10, last_stride: int = 2, dropout: float = 0.0) -> nn.Module:
@@ -17,15 +15,31 @@ def cifar_resnet18(n_out: int = 10, last_stride: int = 2, dropout: float = 0.0) 
     `dropout` is the probability of a dropout after each of the 17 activations.
     """
     model = resnet18(num_classes=n_out)
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(model.conv1.weight, mode='fan_out', nonlinearity='relu')  # as resnet18 does its own
-    model.maxpool = nn.Identity()
-    first = model.layer4[0]
-    first.conv1.stride = first.downsample[0].stride = (last_stride, last_stride)
-    if dropout:
-        for module in (m for m in list(model.modules()) if hasattr(m, 'relu')):
-            module.relu = nn.Sequential(module.relu, nn.Dropout(dropout))
+    set_small_stem(model)
+    set_last_stride(model, last_stride)
+    add_dropout(model, dropout)
     return model
+
+
+def set_small_stem(model: ResNet) -> None:
+    """A 3x3 convolution with stride 1 instead of 7x7 with stride 2, and no max-pool, as ResNets have for CIFAR-10."""
+    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode='fan_out', nonlinearity='relu')  # as torchvision does its own
+    model.maxpool = nn.Identity()
+
+
+def set_last_stride(model: ResNet, stride: int) -> None:
+    """How much the last stage of a ResNet halves: with a `stride` of 1 not at all."""
+    first = model.layer4[0]
+    for conv in first.conv1, first.conv2, first.downsample[0]:
+        if conv.stride == (2, 2):
+            conv.stride = stride, stride
+
+
+def add_dropout(model: ResNet, p: float) -> None:
+    """Dropout with probability `p` after each activation; none if that's 0."""
+    for module in [m for m in model.modules() if hasattr(m, 'relu')] if p else []:
+        module.relu = nn.Sequential(module.relu, nn.Dropout(p))
 
 
 class SpeedNet(nn.Sequential):
@@ -94,10 +108,3 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
     for norm in (layers['norm1'], layers['norm2']):
         norm.weight.requires_grad_(False)
     return nn.Sequential(layers)
-
-
-def make_model(recipe: Recipe, n_out: int) -> nn.Module:
-    """The recipe's network with random weights."""
-    if recipe.arch == 'speednet':
-        return SpeedNet(n_out)
-    return cifar_resnet18(n_out, recipe.last_stride, recipe.dropout)

@@ -5,16 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from architectures import check_arch, with_network
+from data.sizes import MIN_SIDE
 from errors import UserError
 from recipes import RECIPES, Recipe, recipe_for
 
 DEFAULTS = {
     'data': 'cifar10',
     'recipe': 'plateau',
+    'arch': None,  # the recipe's
+    'pretrained': False,
+    'size': None,  # what suits the images
     'epochs': None,  # the recipe's
     'bs': None,
     'lr': 'auto',
-    'valid': None,
+    'valid': None,  # the data's own validation set, else the recipe's
     'fraction': 1.0,
     'seed': 42,
     'workers': None,
@@ -38,6 +43,7 @@ def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[d
     if kept and recipe == recipe_for(kept['options']['data'], kept['options']['recipe']):
         recipe = kept['recipe']  # what that name meant then
     recipe = replace(recipe, **{name: options[name] for name in ('epochs', 'bs') if options[name] is not None})
+    recipe = with_network(recipe, options['arch'], options['pretrained'])
     if options['data'] not in ('cifar10', 'digits'):
         options['data'] = str(Path(options['data']).expanduser().absolute())
     return options, recipe
@@ -66,12 +72,13 @@ def refuse_conflicts(given: dict[str, Any], kept: dict[str, Any], run: Path) -> 
         if theirs is None:
             theirs = getattr(kept['recipe'], name, None)
         if name not in FREE and settled[name] != theirs:
+            theirs = 'the default' if theirs is None else theirs  # of what depends on the images
             raise UserError(f'--{_dashed(name)} {given[name]}: {run} has {theirs}; leave it out, or start a new run')
 
 
 def loader_options(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The arguments of `get_dls`."""
-    names = 'valid', 'fraction', 'seed', 'skip_bad'
+    names = 'valid', 'fraction', 'seed', 'skip_bad', 'size'
     given = {name: options[name] for name in names}
     return {'path': options['data'], 'recipe': recipe, 'num_workers': options['workers'], **given}
 
@@ -80,6 +87,11 @@ def _check_all(options: dict[str, Any]) -> None:
     o = options
     _check(o, 'data', isinstance(o['data'], str), 'a name or a path')
     _check(o, 'recipe', o['recipe'] in list(RECIPES), f'one of {", ".join(RECIPES)}')
+    _check(o, 'arch', o['arch'] is None or isinstance(o['arch'], str), 'the name of an architecture')
+    if o['arch']:
+        check_arch(o['arch'])
+    _check(o, 'pretrained', isinstance(o['pretrained'], bool), 'true or false')
+    _check(o, 'size', o['size'] is None or _is(int, MIN_SIDE, o['size'], 4096), f'from {MIN_SIDE} to 4096 pixels')
     _check(o, 'epochs', o['epochs'] is None or _is(int, 1, o['epochs'], 1e9), 'at least 1')
     _check(o, 'bs', o['bs'] is None or _is(int, 2, o['bs'], 1e9), 'at least 2, since BatchNorm needs more images')
     _check(o, 'lr', o['lr'] == 'auto' or _is(float, 1e-30, o['lr'], 1e30), 'a number above 0, or auto')

@@ -35,7 +35,11 @@ class Recipe:
     lr_rule: str  # 'none': no sweep, `lr` was tuned together with all the rest
     sweep_steps: int = 60  # over 1e-4 to 10, the resolution of fastai's 100 over 1e-7 to 10
     # what only some recipes have
-    arch: str = 'resnet18'  # or 'speednet', see `models.py`
+    arch: str = 'resnet18'  # torchvision's name, or 'speednet', see `architectures.py`
+    pretrained: bool = False  # begin with torchvision's weights; `mean` and `std` are theirs then
+    # least part of an image's area that a random crop takes, where images are resized (instead of `pad`): fastai's for
+    # Imagenette; torchvision's 0.08 is for 90 epochs of ImageNet
+    min_scale: float = 0.35
     valid: float = 0.1  # fraction of the training images to validate on; 0: the schedule needs none
     schedule: str = 'plateau'  # or 'triangle', see `callbacks/triangle.py`: then there are no cuts
     bias_lr: float = 1.0  # the learning rate of BatchNorm's biases is this much higher, and their decay lower
@@ -73,7 +77,7 @@ class Recipe:
 LIMITS = {
     'pad': (0, 1), 'flip': (0, 1), 'hole': (0, 1), 'dropout': (0, 0.99), 'label_smoothing': (0, 0.99), 'mom': (0, 1),
     'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (2, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
-    'sweep_steps': (1, 10**6), 'valid': (0, 0.99),
+    'sweep_steps': (1, 10**6), 'valid': (0, 0.99), 'min_scale': (0.01, 1),
 }  # fmt: skip
 
 

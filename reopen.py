@@ -26,7 +26,7 @@ def load_run(run: str | Path) -> Learner:
     config = read_config(run / 'config.json')
     dls = get_dls(**loader_options(config['options'], config['recipe']))
     refuse_other_images(dls, config, run)
-    learn = get_learner(dls, path=run)
+    learn = get_learner(dls, path=run, load_pretrained=False)
     file = run / 'models/best.pth'
     try:
         learn.model.load_state_dict(load_tensors(file))

@@ -26,6 +26,7 @@ from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
 from conclusion import conclude, review_again
+from data.balance import imbalance
 from data.checks import BadImages, write_bad_images
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
@@ -83,8 +84,11 @@ def _swept(learn: Learner) -> LRSweep:
 
 @call_parse
 def main(
-    data: str | None = None,  # cifar10 (default), digits, or a folder (or .tgz) with train/<class>/ and test/<class>/
+    data: str | None = None,  # cifar10 (default), digits, or your images: a folder or .tgz of a folder for each class
     recipe: Annotated[str | None, {'choices': list(RECIPES)}] = None,  # how to train: plateau (default), see recipes.py
+    arch: str | None = None,  # torchvision's name of a classifier: resnet18 (default)
+    pretrained: bool = False,  # begin with torchvision's weights for it, trained on ImageNet
+    size: int | None = None,  # pixels a side: small images of one size are left as they are, others become 224
     epochs: int | None = None,  # passes over the training images: 50, for digits 11
     bs: int | None = None,  # images a batch: 128, for digits 64
     lr: float | str | None = None,  # learning rate; auto (default): what the sweep suggests
@@ -130,6 +134,8 @@ def main(
             raise UserError(f'{e}; {listed}') from e
         sizes = [len(dl.dataset) for dl in dls.loaders]
         print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
+        if unbalanced := imbalance(dls.class_counts):
+            print(unbalanced)
         if kept:
             name_changes(kept)
         if 'resume' in modes:

@@ -10,17 +10,16 @@ from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import parent_label
 from fastai.torch_core import default_device
-from fastai.vision.core import PILImage
 from fastcore.basics import defaults
-from PIL import Image
-from sklearn.model_selection import train_test_split
 
+from data.balance import count_classes
 from data.batched import Unbatchable
-from data.files import BadImage, open_rgb
 from data.pixels import Pixels, decoded
 from data.seeded import BatchedDL, ImageDL
+from data.sizes import USUAL, told
 from data.sources import Images, find_images
-from data.transforms import AlbumentationsTransform, BatchedTransform, get_transforms
+from data.split import split_off
+from data.transforms import AlbumentationsTransform, BatchedTransform, OpenImage, get_transforms
 from errors import UserError
 from recipes import Recipe, recipe_for
 
@@ -34,49 +33,46 @@ def get_dls(
     seed: int = 42,
     num_workers: int | None = None,
     skip_bad: bool = False,
+    size: int | None = None,
 ) -> DataLoaders:
     """DataLoaders of `path` (whatever `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]`, the test set.
 
     `recipe` (default: `plateau`, fitted to what `path` names) is kept as `dls.recipe`, and gives `bs` and `valid` where
-    they aren't given.
-    `fraction` of the training images is kept, and `valid` of those is held out, both stratified by class; with
-    `valid='test'` the test set is the validation set too, with 0 there is none. Batches are N x 3 x H x W, normalised,
-    and class indices.
-    Files that `skip_bad` leaves out are in `dls.left_out`, each with the reason. Raises UserError when the images can't
-    be used or are too few.
+    they aren't given. `fraction` of the training images is kept. The validation set is the one that comes with `path`,
+    else `valid` of those images, both parts stratified by class; with `valid='test'` it's the test set too, with 0
+    there is none. Batches are N x 3 x H x W, normalised, and class indices; H and W, `dls.size`, are `size` or what
+    `data.sizes` says. `dls.class_counts` has the training images of each class, and `dls.left_out` the files that
+    `skip_bad` leaves out, each with the reason. Raises UserError when the images can't be used or are too few.
     """
     recipe = recipe or recipe_for(path)
-    bs, valid = bs or recipe.bs, recipe.valid if valid is None else valid
-    if not valid and recipe.schedule == 'plateau':
-        raise UserError('valid 0: this recipe cuts the learning rate by the validation loss, so hold some images out')
-    images = find_images(path, skip_bad)
-    train, test = list(images.train), list(images.test)
-    if fraction < 1:
-        train, _ = _stratified(train, len(train) - round(fraction * len(train)), seed, f'fraction {fraction}')
-    if valid == 'test':
-        held = test
-    elif valid:
-        train, held = _stratified(train, round(valid * len(train)), seed, f'valid {valid}')
-    else:
-        held = []
+    bs = bs or recipe.bs
+    images = find_images(path, skip_bad, size or (USUAL if recipe.pretrained else None))
+    subsets, on_gpu = _subsets(images, recipe, valid, fraction, seed), default_device().type == 'cuda'
+    train, held, test = subsets
     if bs > len(train):
         raise UserError(f'bs {bs} is more than the {len(train)} training images: choose a smaller bs')
 
-    subsets, on_gpu = (train, held, test), default_device().type == 'cuda'
-    composes, dl_kwargs = get_transforms(recipe, images.size), None
-    try:
-        batch_tfms, item_tfms = BatchedTransform(*composes, images.size), None
-    except Unbatchable as e:
-        print(f'augmenting image by image: {e}')
-        batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
+    composes, dl_kwargs = get_transforms(recipe, images.size, images.resized), None
+    batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
+    if images.resized:
+        print(f'images are cropped and resized to {told(images.size)}, each by itself (--size chooses another size)')
     else:
-        dl_kwargs = _all_decoded(images, subsets)
+        try:
+            batch_tfms, item_tfms = BatchedTransform(*composes, images.size), None
+        except Unbatchable as e:
+            print(f'augmenting image by image: {e}')
+        else:
+            dl_kwargs = _all_decoded(images, subsets)
     if num_workers is None:
         # without any work for each image none are needed; on the CPU the model needs every core
         num_workers = min(defaults.cpus, 8) if on_gpu and not dl_kwargs else 0
     starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
-        blocks=(TransformBlock(type_tfms=_image), CategoryBlock(vocab=images.classes)),
+        # a crop of a quarter of an image is then still of its own pixels
+        blocks=(
+            TransformBlock(type_tfms=OpenImage(2 * max(images.size) if images.resized else None)),
+            CategoryBlock(vocab=images.classes),
+        ),
         get_y=parent_label,
         splitter=lambda items: [range(*ends) for ends in pairwise(starts)],
         item_tfms=item_tfms,
@@ -92,13 +88,41 @@ def get_dls(
         pin_memory=on_gpu,
         dl_kwargs=dl_kwargs,
     )
-    dls.recipe, dls.left_out = recipe, images.bad
+    dls.recipe, dls.size, dls.left_out = recipe, images.size, images.bad
+    dls.class_counts = count_classes(train, images.classes)
     return dls
+
+
+def _subsets(
+    images: Images, recipe: Recipe, valid: float | str | None, fraction: float, seed: int
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """The images to train, to validate and to test on."""
+    train, test = images.train, images.test
+    if images.test_drawn:
+        print(
+            f'there is no test/: {len(test):,} images, the same in every run, are drawn from the {len(train + test):,}'
+        )
+    if images.valid and valid is not None:
+        raise UserError(
+            f'--valid {valid}: {images.path} has a validation set, {len(images.valid):,} images; leave it out'
+        )
+    if fraction < 1:
+        train, _ = split_off(train, len(train) - round(fraction * len(train)), seed, f'fraction {fraction}')
+    if images.valid:
+        return train, images.valid, test
+    valid = recipe.valid if valid is None else valid
+    if valid == 'test':
+        return train, test, test
+    if valid:
+        return *split_off(train, round(valid * len(train)), seed, f'valid {valid}'), test
+    if recipe.schedule == 'plateau':
+        raise UserError('valid 0: this recipe cuts the learning rate by the validation loss, so hold some images out')
+    return train, [], test
 
 
 def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | None:
     """For each of `subsets` the pixels and labels of its files; None where they're to be decoded in each epoch."""
-    files = images.train + images.test
+    files = images.train + images.valid + images.test
     file = decoded(images.path, files, images.size)
     if file is None:
         return None
@@ -110,25 +134,3 @@ def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | 
         }
         for subset in subsets
     ]
-
-
-def _image(item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
-    """A file as it was checked, or what `learn.predict` takes besides (fastai reads the types off the annotation)."""
-    if not isinstance(item, str | Path):
-        return PILImage.create(PILImage.create(item).convert('RGB'))
-    try:
-        return open_rgb(item)
-    except BadImage as e:  # since it was checked
-        raise UserError(f'{item} is no longer what it was: {e}') from e
-
-
-def _stratified(files: list[Path], n_out: int, seed: int, option: str) -> tuple[list[Path], list[Path]]:
-    """Split `n_out` files off, each class in proportion; both parts keep the order of `files`."""
-    labels = [parent_label(f) for f in files]
-    try:
-        kept, out = train_test_split(range(len(files)), test_size=n_out, random_state=seed, stratify=labels)
-    except ValueError as e:
-        raise UserError(f'{option} of {len(files)} images leaves a class without any: {e}') from e
-    if missing := {*labels} - {labels[i] for i in kept}:
-        raise UserError(f'{option} of {len(files)} images leaves {min(missing)} without any: choose more')
-    return [files[i] for i in sorted(kept)], [files[i] for i in sorted(out)]

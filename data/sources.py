@@ -15,19 +15,20 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from data.checks import SPLITS, Images, check_images
+from data.checks import Images, check_images
+from data.layout import LAYOUTS, subfolders
 from errors import UserError
 
 __all__ = ['Images', 'find_images', 'get_source']
 
-WAYS_OUT = 'pass --data PATH (a folder or .tgz with train/<class>/ and test/<class>/) or --data digits'
+WAYS_OUT = f'pass --data PATH (a folder or .tgz of {LAYOUTS}) or --data digits'
 
 MAX_RATIO = 100  # that an archive may grow by
 
 
-def find_images(data: str | Path, skip_bad: bool = False) -> Images:
+def find_images(data: str | Path, skip_bad: bool = False, size: int | None = None) -> Images:
     """The checked images of `data`: `get_source` says what that may be, `check_images` what is refused."""
-    return check_images(get_source(data), skip_bad)
+    return check_images(get_source(data), skip_bad, size)
 
 
 def get_source(data: str | Path) -> Path:
@@ -60,7 +61,7 @@ def _cifar10() -> Path:
     except Exception as e:  # the network's, fastai's plain Exception for a wrong hash, or the unpacker's
         archive.unlink(missing_ok=True)
         raise UserError(f"CIFAR-10 isn't in {fastai_path('data')} and can't be downloaded ({e}): {WAYS_OUT}") from e
-    n_train, n_test = (len(list(path.glob(f'{split}/*/[!.]*'))) for split in SPLITS)
+    n_train, n_test = (len(list(path.glob(f'{split}/*/[!.]*'))) for split in ('train', 'test'))
     if (n_train, n_test) != (50_000, 10_000):
         archive.unlink(missing_ok=True)
         raise UserError(f'{path} has {n_train} + {n_test} images, CIFAR-10 50000 + 10000: delete it and run again')
@@ -107,7 +108,7 @@ class _Gzip(gzip.GzipFile):
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpack `archive` into `folder`; return the folder with train/, which may be wrapped in another."""
+    """Unpack `archive` into `folder`; return the folder with train/ or the classes, which may be wrapped in another."""
     try:
         with _Gzip(archive) as f, tarfile.open(fileobj=f, mode='r:') as tar:
             tar.extractall(folder, filter='data')
@@ -117,7 +118,10 @@ def _unpack(archive: Path, folder: Path) -> Path:
         raise UserError(f"{archive} can't be unpacked as .tgz ({e}): {WAYS_OUT}") from e
     for train in [*folder.glob('train'), *folder.glob('*/train')]:
         return train.parent
-    raise UserError(f'{archive} has no train/<class>/ inside: {WAYS_OUT}')
+    for root in [folder, *subfolders(folder)]:
+        if len(subfolders(root)) > 1:
+            return root
+    raise UserError(f'{archive} has neither train/<class>/ nor two <class>/ inside: {WAYS_OUT}')
 
 
 def _once(folder: Path, write: Callable[[Path], Path]) -> Path:

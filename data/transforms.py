@@ -3,23 +3,31 @@
 import random
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import albumentations as A
 import cv2
 import numpy as np
 import torch
-from fastai.vision.augment import RandTransform
+from fastai.vision.augment import DisplayedTransform, RandTransform
 from fastai.vision.core import PILImage, TensorImage
+from PIL import Image
 from torch import Tensor
 
 from data.batched import BatchedCompose
+from data.files import BadImage, open_rgb
+from errors import UserError
 from recipes import Recipe
 
+CENTRE = 0.875  # of the resized shorter side, what the centre crop keeps: 224 of 256, torchvision's and timm's usual
 
-def get_transforms(recipe: Recipe, size: tuple[int, int]) -> tuple[A.Compose, A.Compose]:
+
+def get_transforms(recipe: Recipe, size: tuple[int, int], resize: bool = False) -> tuple[A.Compose, A.Compose]:
     """The recipe's augmentation for images of `size` (height, width): for training, and for validation and test.
 
-    Raises UserWarning where Albumentations would only warn of an argument that it ignores.
+    With `resize` images may come in any size: a random part of one is resized for training (Szegedy et al. 2014, arXiv
+    1409.4842, 6), the shorter side and then its centre for the others. Raises UserWarning where Albumentations would
+    only warn of an argument that it ignores.
     """
     h, w = size
     pad_h, pad_w = round(recipe.pad * h), round(recipe.pad * w)
@@ -27,8 +35,12 @@ def get_transforms(recipe: Recipe, size: tuple[int, int]) -> tuple[A.Compose, A.
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         normalize, to_tensor = A.Normalize(recipe.mean, recipe.std), A.ToTensorV2()
-        augment, cutout = [], []
-        if recipe.pad:
+        augment, centre, cutout = [], [], []
+        if resize:
+            area = {'area_for_downscale': 'image'}  # linear interpolation would skip pixels
+            augment += [A.RandomResizedCrop(size, scale=(recipe.min_scale, 1.0), **area)]
+            centre += [A.SmallestMaxSize(round(max(size) / CENTRE), **area), A.CenterCrop(h, w)]
+        elif recipe.pad:
             # RandomCrop(pad_if_needed=True) never pads an image that already has the crop's size
             augment += [A.PadIfNeeded(h + 2 * pad_h, w + 2 * pad_w, border_mode=cv2.BORDER_REFLECT_101)]
             augment += [A.RandomCrop(h, w)]
@@ -36,7 +48,25 @@ def get_transforms(recipe: Recipe, size: tuple[int, int]) -> tuple[A.Compose, A.
             augment += [A.HorizontalFlip(p=recipe.flip)]
         if recipe.hole:
             cutout += [A.CoarseDropout((1, 1), (hole_h, hole_h), (hole_w, hole_w), fill=0, p=1.0)]
-        return A.Compose([*augment, normalize, *cutout, to_tensor]), A.Compose([normalize, to_tensor])
+        return A.Compose([*augment, normalize, *cutout, to_tensor]), A.Compose([*centre, normalize, to_tensor])
+
+
+class OpenImage(DisplayedTransform):
+    """A file as it was checked, or what `learn.predict` takes besides, as a PILImage; `shorter` is as in `open_rgb`."""
+
+    input_types = str, Path, bytes, np.ndarray, Image.Image  # which `learn.predict` asks for
+
+    def __init__(self, shorter: int | None = None):
+        self.shorter = shorter
+
+    def encodes(self, item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
+        """RGB; UserError where the file is no longer what it was."""
+        if not isinstance(item, str | Path):
+            return PILImage.create(PILImage.create(item).convert('RGB'))
+        try:
+            return open_rgb(item, self.shorter)
+        except BadImage as e:  # since it was checked
+            raise UserError(f'{item} is no longer what it was: {e}') from e
 
 
 class AlbumentationsTransform(RandTransform):

@@ -16,13 +16,13 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from matplotlib import colormaps
 from PIL import Image
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from atomic import replacing
 from bars import progress
 from interpret.gradcam import grad_cam, rescale
 from interpret.interpretation import GradCAMInterpretation
+from interpret.per_class import per_class
 
 LIMIT = 25_000_000  # bytes of the page
 REST = 10_000  # more than the bytes of the page's palette and stamps
@@ -89,13 +89,11 @@ def _numbers(interp: GradCAMInterpretation) -> dict:
     """The confusion matrix, its classes that are shown, and precision, recall, F1 and number of images of each."""
     counts = interp.confusion_matrix()
     mistakes = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    labels = range(len(interp.vocab))
-    scores = precision_recall_fscore_support(interp.targs, interp.decoded, labels=labels, zero_division=0)
     return {
         'vocab': [str(o) for o in interp.vocab],
         'counts': counts.tolist(),
         'shown': sorted((-mistakes).argsort(kind='stable')[:CLASSES].tolist()),
-        'scores': np.stack(scores, 1).tolist(),
+        'scores': per_class(interp).to_dict('records'),
     }
 
 

@@ -8,10 +8,11 @@ from atomic import replacing
 from interpret import plots
 from interpret.faithfulness import faithfulness
 from interpret.interpretation import GradCAMInterpretation
+from interpret.per_class import per_class
 
 
 def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInterpretation:
-    """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, go to `out`.
+    """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, and `per_class.csv` go to `out`.
 
     Whether Grad-CAM says anything about this model is measured for 30 s, or a tenth of the `seconds` that the run took
     if that is longer, on at most 100 images, as `faithfulness.csv`. A model that Grad-CAM can't explain goes without.
@@ -21,6 +22,8 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
     with replacing(out / 'mistakes.csv') as part:
         # a file's name need not be UTF-8
         interp.mistakes(k=None).to_csv(part, index=False, errors='surrogateescape')
+    with replacing(out / 'per_class.csv') as part:
+        per_class(interp).to_csv(part, index=False)
     plots.save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     try:
         interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))

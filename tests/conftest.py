@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastai.data.external import fastai_cfg
-from tiny import TINY, tiny_dls, tiny_net, write_images
+from tiny import TINY, tiny_dls, tiny_model, write_images
 
 import train_fastai
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
     """Makes Learners of the tiny images as `get_learner` does, but of `tiny_net`, each with a run folder of its own."""
     runs = []
-    monkeypatch.setattr('models.cifar_resnet18', tiny_net)
+    monkeypatch.setattr('learner.get_model', tiny_model)
 
     def make(recipe=TINY, **kwargs):
         runs.append(tmp_path / f'run{len(runs)}')

@@ -3,8 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import SpeedNet, cifar_resnet18, make_model
-from recipes import PLATEAU, SPEEDRUN
+from models import SpeedNet, cifar_resnet18
 
 
 def n_parameters(model):
@@ -79,8 +78,3 @@ def test_blocks_begin_as_identities():
     torch.testing.assert_close(block.conv1(x)[:, :24], x)
     y = torch.randn(2, 64, 4, 4)
     torch.testing.assert_close(block.conv2(y), y)
-
-
-def test_recipes_choose_the_network():
-    assert n_parameters(make_model(PLATEAU, 10)) == 11_173_962
-    assert isinstance(make_model(SPEEDRUN, 10), SpeedNet)

@@ -93,7 +93,7 @@ def test_text_that_is_no_json_is_named(tmp_path):
 @pytest.mark.parametrize(('option', 'value', 'said'), [
     ('seed', 1, '--seed 1: runs/a has 42'),
     ('epochs', 3, '--epochs 3: runs/a has 50'),
-    ('valid', 'test', '--valid test: runs/a has 0.1'),
+    ('valid', 'test', '--valid test: runs/a has the default'),
     ('skip_bad', True, '--skip-bad True: runs/a has False'),
 ])  # fmt: skip
 def test_a_run_does_not_go_on_with_other_options(option, value, said):

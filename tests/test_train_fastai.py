@@ -18,7 +18,7 @@ import pytest
 import torch
 from fastai.vision.core import PILImage
 from PIL import Image
-from tiny import tiny_net, write_images
+from tiny import tiny_model, write_images
 from torchvision.models import resnet18
 
 from errors import UserError
@@ -307,7 +307,7 @@ def test_repl_line(learner):
 def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
     (block,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('models.cifar_resnet18', tiny_net)
+    monkeypatch.setattr('learner.get_model', tiny_model)
     names = {}
     exec(
         block.replace("'digits'", f'{str(folder)!r}, bs=4, valid=0.25')

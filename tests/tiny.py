@@ -9,7 +9,8 @@ from PIL import Image
 from torch import nn
 
 from data.loaders import get_dls
-from recipes import PLATEAU
+from models import SpeedNet
+from recipes import PLATEAU, Recipe
 
 TINY = replace(PLATEAU, bs=4, sweep_steps=30)
 
@@ -41,3 +42,8 @@ def tiny_net(n_out: int, last_stride: int, dropout: float) -> nn.Module:
     model.add_module('pool', nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)))
     model.add_module('fc', nn.Linear(widths[-1], n_out))
     return model
+
+
+def tiny_model(recipe: Recipe, n_out: int, size: tuple[int, int], load: bool = True) -> nn.Module:
+    """What `get_model` makes, with a tiny net for a ResNet."""
+    return SpeedNet(n_out) if recipe.arch == 'speednet' else tiny_net(n_out, recipe.last_stride, recipe.dropout)

@@ -154,7 +154,7 @@ def test_the_digits_get_a_recipe_that_fits_them(monkeypatch, folder):
     from data import loaders
     from data.sources import find_images
 
-    monkeypatch.setattr(loaders, 'find_images', lambda path, skip_bad: find_images(folder, skip_bad))
+    monkeypatch.setattr(loaders, 'find_images', lambda path, *args: find_images(folder, *args))
     dls = get_dls('digits', bs=4, valid=0.25)
     assert (dls.recipe.flip, dls.recipe.bs) == (0.0, 64)
     assert get_dls(folder, bs=4, valid=0.25).recipe.flip == 0.5

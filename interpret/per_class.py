@@ -1,0 +1,17 @@
+"""How well each class is told: precision, recall and F1."""
+
+import pandas as pd
+from sklearn.metrics import precision_recall_fscore_support
+
+from interpret.interpretation import GradCAMInterpretation
+
+
+def per_class(interp: GradCAMInterpretation) -> pd.DataFrame:
+    """One row a class, in the order of `interp.vocab`: class, precision, recall, f1 (fractions) and images.
+
+    By scikit-learn; 0 where nothing is predicted as the class, or none of it is there.
+    """
+    labels = range(len(interp.vocab))
+    scores = precision_recall_fscore_support(interp.targs, interp.decoded, labels=labels, zero_division=0)
+    columns = dict(zip(('precision', 'recall', 'f1', 'images'), scores, strict=True))
+    return pd.DataFrame({'class': [str(name) for name in interp.vocab], **columns})
