@@ -58,18 +58,20 @@ def default_layers(model: nn.Module, x: Tensor) -> list[str]:
 
     def note(name, module, args, out):
         runs[name] += 1
-        if isinstance(out, Tensor) and out.ndim == 4:
+        if isinstance(out, Tensor) and out.ndim == 4 and len(out) == 2:
             sizes[name] = tuple(out.shape[-2:])
 
     modules = dict(model.named_modules())
     with explaining(model, x), torch.no_grad(), _hooked(model, modules, note):
-        model(_plain(x[:1]))
+        model(_plain(x[[0, 0]]))  # two, to tell a batch from a table for all images, as Swin V2 has
 
-    (H, W), chosen = x.shape[-2:], {}
+    (H, W), chosen, area = x.shape[-2:], {}, x[0, 0].numel()
     for name in dropwhile(lambda name: not any(True for _ in modules[name].parameters()), sizes):  # x, only normalised
         h, w = size = sizes[name]
         # an adaptive pool has its head's size; what lost x's proportions is h x w x C, as transformers have it
-        is_map = h * w > 1 and abs(h - w * H / W) <= 3 and not isinstance(modules[name], nn.AdaptiveAvgPool2d)
+        # and what is larger than one before is windows x C, as in MaxViT
+        is_map = 1 < h * w <= area and abs(h - w * H / W) <= 3 and not isinstance(modules[name], nn.AdaptiveAvgPool2d)
+        area = h * w if is_map else area
         if is_map and runs[name] == 1 and name.count('.') <= chosen.get(size, name).count('.'):
             chosen[size] = name
     if not chosen:

@@ -126,8 +126,9 @@ def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[li
     None if no `layers` were asked for and the model's own have no maps.
     """
     model = interp.learn.model
-    for start in progress(range(0, len(idxs), BATCH)):
-        x, _, targs, decoded, _ = interp[idxs[start : start + BATCH]]
+    step = min(interp.dl.bs, BATCH)  # what trained has the memory for that
+    for start in progress(range(0, len(idxs), step)):
+        x, _, targs, decoded, _ = interp[idxs[start : start + step]]
         classes = torch.stack([decoded, targs], 1)
         try:
             cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
