@@ -61,7 +61,7 @@ def get_model(recipe: Recipe, n_out: int, size: Size, load: bool = True) -> nn.M
         model = _load_pretrained(recipe.arch)
         _replace_head(model, n_out)
     else:
-        model = models.get_model(recipe.arch, num_classes=n_out, **_options(recipe.arch, recipe.pretrained, False))
+        model = models.get_model(recipe.arch, num_classes=n_out, **_options(recipe.arch, recipe.pretrained))
     if isinstance(model, ResNet):
         if max(size) <= SMALL and not recipe.pretrained:
             set_small_stem(model)
@@ -82,7 +82,7 @@ def _load_pretrained(arch: str) -> nn.Module:
         load_state_dict_from_url(
             weights.url, map_location='cpu', progress=shows_bars(), check_hash=True, weights_only=True
         )
-        return models.get_model(arch, weights=weights, **_options(arch, True, True))
+        model = models.get_model(arch, weights=weights)
     except OSError as e:
         raise UserError(
             f"--pretrained: {file} is not there, and {weights.url} can't be downloaded ({e}): get it to that place, or "
@@ -91,13 +91,16 @@ def _load_pretrained(arch: str) -> nn.Module:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as e:
         why = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise UserError(f'--pretrained: {file} does not hold the weights of {arch} ({why}): delete it') from e
+    if arch == 'inception_v3':  # GoogLeNet has left out its own
+        model.aux_logits, model.AuxLogits = False, None
+    return model
 
 
-def _options(arch: str, pretrained: bool, load: bool) -> dict[str, bool]:
+def _options(arch: str, pretrained: bool) -> dict[str, bool]:
     """What makes the two Inceptions put out one tensor, take images normalised like others, and warn of nothing."""
     if arch not in ('googlenet', 'inception_v3'):
         return {}
-    return {'aux_logits': False, 'transform_input': pretrained, 'init_weights': not load}
+    return {'aux_logits': False, 'transform_input': pretrained, 'init_weights': True}
 
 
 def _replace_head(model: nn.Module, n_out: int) -> None:

@@ -136,6 +136,7 @@ def main(
         print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
         if unbalanced := imbalance(dls.class_counts):
             print(unbalanced)
+        learn = get_learner(dls)  # before there's a folder: it may not take such images, or find no weights
         if kept:
             name_changes(kept)
         if 'resume' in modes:
@@ -148,4 +149,5 @@ def main(
             print(f'files left out: {len(dls.left_out):,}; all are listed with the reason in {listed}')
         with locked(run), says_how_to_go_on(run):
             remove_leftovers(run)
-            train(get_learner(dls, path=run), options)
+            learn.path = run
+            train(learn, options)

@@ -194,10 +194,10 @@ def _refused(rng: np.random.Generator) -> Iterator[tuple[str, str, bytes, str]]:
     yield 'odd size', '16000x1.webp', saved(Image.new('RGB', (16_000, 1)), format='WEBP'), ODD_SIZE
     yield '20,000 px', 'square.png', png(20_000, 20_000, 1, 0, bytes(2501 * 20_000)), TOO_BIG
     # as large as is opened: what takes the most memory
-    grey = Image.new('L', (5000, 4000), 100)
-    yield '20 megapixels', 'progressive.jpg', saved(grey, format='JPEG', progressive=True), ODD_SIZE
-    yield '20 megapixels', 'flat.webp', saved(grey.convert('RGB'), format='WEBP', method=0), ODD_SIZE
-    yield '20 megapixels', 'deep.png', png(5000, 4000, 16, 0, bytes(10_001 * 4000)), ODD_SIZE
+    grey = Image.new('L', (10_000, 8000), 100)
+    yield '80 megapixels', 'progressive.jpg', saved(grey, format='JPEG', progressive=True), ODD_SIZE
+    yield '80 megapixels', 'flat.webp', saved(grey.convert('RGB'), format='WEBP', method=0), ODD_SIZE
+    yield '80 megapixels', 'deep.png', png(10_000, 8000, 16, 0, bytes(20_001 * 8000)), ODD_SIZE
     jpeg = saved(Image.new('L', (2048, 2048), 100), format='JPEG', progressive=True)
     scan = jpeg[jpeg.rindex(b'\xff\xda') : -2]
     yield 'bomb', 'scans.jpg', jpeg[:-2] + scan * 10_000 + b'\xff\xd9', 'more than 100 scans'

@@ -33,6 +33,26 @@ def test_given_sizes_are_the_recipes():
     assert settle({'data': 'digits'})[1].flip == 0
 
 
+def test_the_network_is_the_recipes_with_the_statistics_of_its_weights():
+    _, recipe = settle({'arch': 'resnet50', 'pretrained': True})
+    stats = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
+    assert recipe == replace(PLATEAU, arch='resnet50', pretrained=True, **stats)
+    again = {'options': {**DEFAULTS, 'arch': 'resnet50', 'pretrained': True}, 'recipe': recipe}
+    assert settle({}, again)[1] == recipe
+    assert settle({'arch': 'vgg11'}, again)[1] == replace(recipe, arch='vgg11')
+
+
+@pytest.mark.parametrize(('given', 'said'), [
+    ({'arch': 'resnet81'}, '--arch resnet81: torchvision has no classifier of that name; did you mean resnet18'),
+    ({'arch': 'vgg11', 'recipe': 'speedrun'}, '--arch: this recipe is made for its own small network'),
+    ({'pretrained': True, 'recipe': 'speedrun'}, '--pretrained: this recipe is made for its own small network'),
+    ({'size': 15}, '--size 15: from 16 to 4096 pixels'),
+])  # fmt: skip
+def test_a_network_or_size_that_cannot_be(given, said):
+    with pytest.raises(UserError, match=f'^{said}'):
+        settle(given)
+
+
 def test_a_path_is_kept_as_it_is_found_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('HOME', '/home/somebody')
@@ -93,8 +113,11 @@ def test_text_that_is_no_json_is_named(tmp_path):
 @pytest.mark.parametrize(('option', 'value', 'said'), [
     ('seed', 1, '--seed 1: runs/a has 42'),
     ('epochs', 3, '--epochs 3: runs/a has 50'),
-    ('valid', 'test', '--valid test: runs/a has the default'),
+    ('valid', 'test', '--valid test: runs/a has 0.1'),
     ('skip_bad', True, '--skip-bad True: runs/a has False'),
+    ('arch', 'vgg11', '--arch vgg11: runs/a has resnet18'),
+    ('pretrained', True, '--pretrained True: runs/a has False'),
+    ('size', 96, '--size 96: runs/a has the default'),
 ])  # fmt: skip
 def test_a_run_does_not_go_on_with_other_options(option, value, said):
     with pytest.raises(UserError, match=f'^{said}; leave it out'):

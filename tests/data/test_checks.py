@@ -1,4 +1,5 @@
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from fastai.vision.core import PILImage
 from PIL import Image
 
 from data.checks import BadImages, check_images, write_bad_images
-from data.files import open_rgb
+from data.files import check_file, open_rgb
 from errors import UserError
 
 NO_IMAGE = 'not a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM image'
@@ -56,53 +57,67 @@ def test_hidden_files_and_files_outside_classes_are_ignored(folder):
     assert (len(images.train), len(images.test), images.bad) == (2, 2, [])
 
 
-@pytest.mark.parametrize('split', ['train', 'test'])
-def test_a_missing_split(folder, split):
-    (folder / split).rename(folder / 'other')
-    assert refusal(folder) == f'DATA has no folder {split}/: --data takes one with train/<class>/ and test/<class>/'
-
-
-def test_an_empty_folder(tmp_path):
-    assert refusal(tmp_path).startswith('DATA has no folder train/: ')
-
-
-@pytest.mark.parametrize(('split', 'other'), [('train', 'test'), ('test', 'train')])
-def test_a_class_in_one_split_only(folder, split, other):
-    save(folder / split / 'emu/a.png')
-    assert refusal(folder) == f'DATA/{split}/emu has no counterpart in {other}/: each class needs images in both'
-
-
 def test_a_class_without_images(folder):
     (folder / 'test/dog/b.png').unlink()
-    assert refusal(folder) == 'DATA/test/dog has no image: add some, or delete the class from both train/ and test/'
+    assert refusal(folder) == 'DATA/test/dog has no image: add some, or delete the class from train/, test/'
 
 
-def test_images_outside_class_folders_make_no_class(tmp_path):
-    for split in 'train', 'test':
-        save(tmp_path / split / 'a.png')
-    assert refusal(tmp_path) == 'DATA/train needs two or more class folders: it has 0'
+def test_a_validation_set_of_its_own(folder):
+    for name in 'cat', 'dog':
+        save(folder / f'val/{name}/c.png')
+    images = check_images(folder)
+    assert images.valid == [folder / 'val/cat/c.png', folder / 'val/dog/c.png']
+    assert (len(images.train), len(images.test), images.test_drawn) == (2, 2, False)
 
 
-def test_a_single_class(tmp_path):
-    for split in 'train', 'test':
-        save(tmp_path / split / 'cat/a.png')
-    assert refusal(tmp_path) == 'DATA/train needs two or more class folders: it has 1'
+def test_class_folders_alone_lend_a_fifth_of_each_class_to_the_test_set(tmp_path):
+    for name, n in ('cat', 20), ('dog', 10):
+        for i in range(n):
+            save(tmp_path / f'{name}/{i:02}.png')
+    images = check_images(tmp_path)
+    assert Counter(f.parent.name for f in images.test) == {'cat': 4, 'dog': 2}
+    assert sorted(images.train + images.test) == sorted(tmp_path.rglob('*.png'))
+    assert (images.valid, images.classes, images.test_drawn) == ([], ['cat', 'dog'], True)
+    assert check_images(tmp_path).test == images.test
 
 
-def test_different_sizes(folder):
-    save(folder / 'test/cat/c.png', size=(32, 20))
-    assert refusal(folder) == (
-        'images of DATA differ in size: train/cat/a.png is 16x16, test/cat/c.png is 32x20; resize them all to one size'
-    )
+def test_class_folders_too_small_to_lend_any(tmp_path):
+    for i in range(3):
+        save(tmp_path / f'cat/{i}.png')
+        save(tmp_path / f'dog/{i}.png')
+    assert refusal(tmp_path).startswith('a test set of 20% of 6 images leaves a class without any: ')
+    for i in range(3, 60):
+        save(tmp_path / f'cat/{i}.png')
+    (tmp_path / 'dog/2.png').unlink()
+    assert refusal(tmp_path) == 'DATA/dog has too few images for a test set of 20%: add some'
+    for i in range(60):
+        (tmp_path / f'cat/{i}.png').unlink()
+    assert refusal(tmp_path) == 'DATA/cat has no image: add some, or delete the class'
+
+
+def test_images_of_many_sizes_are_resized(folder):
+    save(folder / 'test/cat/c.png', size=(300, 200))
+    images = check_images(folder)
+    assert (images.size, images.resized, len(images.test), images.bad) == ((224, 224), True, 3, [])
+    images = check_images(folder, size=48)
+    assert (images.size, images.resized) == ((48, 48), True)
 
 
 @pytest.mark.parametrize('size', [(15, 16), (16, 15)])
 def test_images_too_small(tmp_path, size):
     for name in 'train/a/0', 'train/b/0', 'test/a/0', 'test/b/0':
         save(tmp_path / f'{name}.png', size=size)
-    assert refusal(tmp_path) == (
-        f'images of DATA are too small: train/a/0.png is {size[0]}x{size[1]}; the network needs 16x16 or more'
+    assert refusal(tmp_path).startswith(
+        f"4 files of DATA can't be used: test/a/0.png ({size[0]}x{size[1]}, less than 16 pixels), "
     )
+
+
+def test_the_size_of_a_large_photograph_is_that_of_the_upright_image(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lying
+    for ext in 'jpg', 'png':
+        save(folder / f'test/cat/large.{ext}', size=(1037, 518), exif=exif)
+        assert check_file(folder / f'test/cat/large.{ext}') == (1037, 518)
 
 
 def test_one_bad_file(folder):
@@ -161,12 +176,13 @@ def test_a_few_images_of_another_size_are_bad_files(folder):
     save(folder / 'test/dog/line.png', size=(2000, 1))
     assert refusal(folder) == (
         "2 files of DATA can't be used: test/dog/line.png (2000x1, the others are 16x16), train/dog/dot.png "
-        '(1x1, the others are 16x16); delete them or pass --skip-bad'
+        '(1x1, the others are 16x16); delete them or pass --skip-bad, or --size, which resizes all'
     )
     images = check_images(folder, skip_bad=True)
     assert (len(images.train), len(images.test), len(images.bad), images.size) == (16, 2, 2, (16, 16))
     save(folder / 'train/dog/third.png', size=(1, 1))
-    assert refusal(folder, skip_bad=True).startswith('images of DATA differ in size: ')
+    reasons = [reason for _, reason in check_images(folder, skip_bad=True).bad]
+    assert reasons == ['2000x1, less than 16 pixels', *2 * ['1x1, less than 16 pixels']]
 
 
 def test_a_message_stays_one_line_whatever_the_name(folder):
@@ -246,3 +262,12 @@ def test_open_rgb_turns_upright(tmp_path):
     exif[0x0112] = 6  # stored lying on its left side: turned by 90 degrees clockwise when shown
     im.save(tmp_path / 'a.png', exif=exif)
     np.testing.assert_array_equal(np.asarray(open_rgb(tmp_path / 'a.png')), [[[255, 0, 0]], [[0, 0, 255]]])
+
+
+def test_open_rgb_decodes_a_large_jpeg_at_a_fraction_that_keeps_so_many_pixels(tmp_path):
+    file = save(tmp_path / 'a.jpg', size=(1000, 801))
+    sizes = {shorter: open_rgb(file, shorter).size for shorter in (None, 401, 400, 200, 100, 1)}
+    assert sizes == {
+        None: (1000, 801), 401: (1000, 801), 400: (500, 401), 200: (250, 201), 100: (125, 101), 1: (125, 101),
+    }  # fmt: skip
+    assert open_rgb(save(tmp_path / 'a.png', size=(1000, 801)), 100).size == (1000, 801)  # as no other format can

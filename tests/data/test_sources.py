@@ -103,6 +103,15 @@ def test_an_archive_is_unpacked_once(folder, kept, name, ext):
     assert left(kept) == [images.path.name]
 
 
+@pytest.mark.parametrize('name', ['.', 'wrapped'])
+def test_an_archive_of_class_folders(folder, kept, name):
+    for i in range(10):
+        for cls in 'cat', 'dog':
+            Image.new('RGB', (16, 16)).save(folder / f'train/{cls}/{i}.png')
+    images = find_images(pack(folder.parent / 'pets.tgz', folder / 'train', name))
+    assert (images.classes, len(images.train), len(images.test)) == (['cat', 'dog'], 18, 4)
+
+
 def test_a_changed_archive_is_unpacked_anew(folder, kept):
     before = get_source(pack(folder.parent / 'pets.tgz', folder))
     (folder / 'train/cat/a.png').rename(folder / 'train/cat/new.png')
@@ -125,7 +134,7 @@ def test_damaged_archives_leave_nothing(folder, kept):
 def test_an_archive_of_something_else(tmp_path, kept):
     (tmp_path / 'docs').mkdir()
     archive = pack(tmp_path / 'docs.tgz', tmp_path / 'docs')
-    assert refusal(archive).startswith(f'{archive} has no train/<class>/ inside: ')
+    assert refusal(archive).startswith(f'{archive} has neither train/<class>/ nor two <class>/ inside: ')
     assert left(kept) == []
 
 

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+from data.balance import count_classes, imbalance
+
+
+def test_counts_are_in_the_order_of_the_classes():
+    files = [Path(f'train/{name}/{i}.png') for i, name in enumerate(['dog', 'cat', 'dog'])]
+    assert list(count_classes(files, ['emu', 'cat', 'dog']).items()) == [('emu', 0), ('cat', 1), ('dog', 2)]
+
+
+def test_a_line_from_more_than_twice_as_many():
+    assert imbalance({'cat': 40, 'dog': 20, 'emu': 30}) is None
+    assert imbalance({'cat': 1041, 'dog': 500, 'emu': 520}) == (
+        'the classes are unbalanced: 1,041 training images of cat, 500 of dog; the accuracy says more about the large '
+        'ones, per_class.csv about each'
+    )

@@ -1,0 +1,70 @@
+import pytest
+
+from data.layout import find_classes, find_splits
+from errors import UserError
+
+
+def made(root, *files):
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    return root
+
+
+def laid_out(path):
+    splits = find_splits(path)
+    return {split: folder.relative_to(path).as_posix() for split, folder in splits.items()}, find_classes(path, splits)
+
+
+def refusal(path):
+    with pytest.raises(UserError) as e:
+        laid_out(path)
+    assert '\n' not in str(e.value)
+    return str(e.value).replace(str(path), 'DATA')
+
+
+def images(*folders):
+    return [f'{folder}/{name}/a.png' for folder in folders for name in ('dog', 'cat')]
+
+
+@pytest.mark.parametrize(('folders', 'splits'), [
+    (['train', 'test'], {'train': 'train', 'test': 'test'}),
+    (['train', 'valid', 'test'], {'train': 'train', 'valid': 'valid', 'test': 'test'}),
+    (['test', 'val', 'train'], {'train': 'train', 'valid': 'val', 'test': 'test'}),
+    (['train', 'test', 'extra'], {'train': 'train', 'test': 'test'}),  # which is not looked at
+    (['.'], {'train': '.'}),
+])  # fmt: skip
+def test_each_layout(tmp_path, folders, splits):
+    assert laid_out(made(tmp_path, *images(*folders), '.hidden/a.png', 'labels.csv')) == (splits, ['cat', 'dog'])
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path):
+    assert laid_out(made(tmp_path, 'Train/a.png', 'bus/a.png', 'tram/a.png')) == (
+        {'train': '.'},
+        ['Train', 'bus', 'tram'],
+    )
+
+
+LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps valid/<class>/ too, or of <class>/ alone'
+
+
+@pytest.mark.parametrize(('files', 'said'), [
+    (images('train'), f'DATA has train/, but no test/: {LAYOUTS}'),
+    (images('test'), f'DATA has test/, but no train/: {LAYOUTS}'),
+    (images('train', 'val'), f'DATA has train/ and val/, but no test/: {LAYOUTS}'),
+    (images('train', 'val', 'valid', 'test'), 'DATA has both val/ and valid/: rename one that is not to validate'),
+    (images('Train', 'Test'), 'DATA/Test is not looked at: is it test/? Then rename it'),
+    (images('train', 'validation', 'test'), 'DATA/validation is not looked at: is it valid/? Then rename it'),
+    (images('training', 'test'), 'DATA/training is not looked at: is it train/? Then rename it'),
+    (images('pets/train', 'pets/test'), 'DATA has nothing but pets/: is that the data set? --data DATA/pets'),
+    (images('pets'), 'DATA has nothing but pets/: is that the data set? --data DATA/pets'),
+    (['a.png', 'b.png'], f'DATA has 0 class folders: {LAYOUTS}'),
+    (['cat/a.png'], f'DATA has 1 class folders: {LAYOUTS}'),
+    (['train/a.png', 'test/a.png'], 'DATA/train needs two or more class folders: it has 0'),
+    ([*images('train', 'test'), 'train/emu/a.png'],
+     'DATA/train/emu has no counterpart in test/: each class needs images in both'),
+    ([*images('train', 'test'), 'valid/cat/a.png'],
+     'DATA/train/dog has no counterpart in valid/: each class needs images in both'),
+])  # fmt: skip
+def test_near_misses_are_named_with_the_way_out(tmp_path, files, said):
+    assert refusal(made(tmp_path, *files)) == said
