@@ -38,7 +38,7 @@ def checked(tmp_path_factory) -> tuple[list[Case], dict[str, str], list[str]]:
     tmp = tmp_path_factory.mktemp('bad')
     cases = write_corpus(tmp / 'corpus')
     command = [sys.executable, '-W', 'ignore', '-c', CHECK, tmp / 'corpus', tmp]
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, '')
     with (tmp / 'bad_images.csv').open(encoding='utf-8', errors='surrogateescape', newline='') as f:
         rows = [*csv.DictReader(f)]

@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -198,3 +199,69 @@ def test_all_images_may_train_where_the_schedule_needs_none_held_out(folder):
     assert len(get_dls(folder, replace(SPEEDRUN, bs=4)).train_ds) == 24  # by default
     with pytest.raises(UserError, match='valid 0: this recipe cuts the learning rate by the validation loss'):
         tiny_dls(folder, valid=0)
+
+
+def test_a_validation_set_of_its_own_is_used(folder):
+    write_images(folder / 'more', test=3)
+    (folder / 'more/test').rename(folder / 'valid')
+    shutil.rmtree(folder / 'more')
+    dls = tiny_dls(folder, valid=None, fraction=0.5)
+    assert [len(dl.dataset) for dl in dls.loaders] == [12, 9, 12]
+    assert {f.parents[1].name for f in dls.valid_ds.items} == {'valid'}
+    assert {f.parents[1].name for f in dls.train_ds.items} == {'train'}
+    for valid in 0.1, 'test':
+        with pytest.raises(UserError, match=rf'^--valid {valid}: .* has a validation set, 9 images; leave it out$'):
+            tiny_dls(folder, valid=valid)
+
+
+def test_class_folders_alone_are_split_in_three_and_it_says_so(folder, capsys):
+    dls = tiny_dls(folder / 'train')
+    assert [len(dl.dataset) for dl in dls.loaders] == [14, 5, 5]
+    assert capsys.readouterr().out == 'there is no test/: 5 images, the same in every run, are drawn from the 24\n'
+    other = tiny_dls(folder / 'train', seed=7)
+    assert list(other[2].dataset.items) == list(dls[2].dataset.items)
+    assert list(other.valid_ds.items) != list(dls.valid_ds.items)
+    assert dls.class_counts == Counter(map(parent_label, dls.train_ds.items))
+
+
+@pytest.fixture
+def large(tmp_path):
+    """As `folder`, of two sizes, one lying and one upright."""
+    for name, size in ('a', (72, 100)), ('b', (90, 50)):
+        write_images(tmp_path / name, train=4, test=2, size=size)
+    for file in sorted((tmp_path / 'b').rglob('*.png')):
+        file.rename(tmp_path / 'a' / file.relative_to(tmp_path / 'b').with_stem(f'b{file.stem}'))
+    return tmp_path / 'a'
+
+
+def test_images_of_any_size_are_resized_and_it_says_so(large, capsys):
+    dls = tiny_dls(large, size=48)
+    assert (dls.size, [dl.one_batch()[0].shape for dl in dls.loaders]) == ((48, 48), 3 * [(4, 3, 48, 48)])
+    assert capsys.readouterr().out == (
+        'images are cropped and resized to 48x48, each by itself (--size chooses another size)\n'
+    )
+    assert tiny_dls(large).size == (224, 224)
+    x, y = epoch_of(dls, 1)
+    assert torch.equal(x, epoch_of(tiny_dls(large, size=48), 1)[0])
+    assert not torch.equal(x, epoch_of(dls, 2)[0])
+    means = dls.train.decode_batch((x, y), max_n=4)
+    assert all(image.mean((1, 2)).argmax() == ['red', 'green', 'blue'].index(label) for image, label in means)
+
+
+@pytest.mark.slow
+def test_zero_and_two_workers_resize_alike(large):
+    batches = [epoch_of(tiny_dls(large, size=48, num_workers=n), 3)[0] for n in (0, 2)]
+    assert torch.equal(*batches)
+
+
+def test_what_is_predicted_may_have_any_size(large):
+    dls = tiny_dls(large, size=48)
+    for size in (48, 48), (20, 33), (500, 300):
+        (x,) = dls.test_dl([Image.new('RGB', size, 'white')]).one_batch()
+        assert x.shape == (1, 3, 48, 48)
+
+
+def test_a_pretrained_network_sees_small_images_as_large_as_it_was_trained_on(folder):
+    assert tiny_dls(folder).size == (16, 16)
+    assert tiny_dls(folder, replace(TINY, pretrained=True)).size == (224, 224)
+    assert tiny_dls(folder, replace(TINY, pretrained=True), size=32).size == (32, 32)

@@ -111,3 +111,30 @@ def test_an_argument_that_albumentations_ignores_is_an_error(monkeypatch):
     monkeypatch.setattr(A, 'HorizontalFlip', lambda p: A.VerticalFlip(p=p, always_apply=True))
     with pytest.raises(UserWarning, match='always_apply'):
         get_transforms(PLATEAU, SIZE)
+
+
+def test_a_resized_image_is_validated_on_the_centre_of_its_shorter_side():
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    x = AlbumentationsTransform(*get_transforms(REFERENCE, (28, 28), resize=True))(PILImage.create(pixels), split_idx=1)
+    # 28 is 7/8 of 32, half of 64: means of 2x2 pixels, of which 2 rows and 18 columns are cut off on each side
+    halved = pixels.reshape(32, 2, 64, 2, 3).mean((1, 3))[2:-2, 18:-18]
+    np.testing.assert_allclose(x.permute(1, 2, 0), halved / 127.5 - 1, atol=0.51 / 127.5)
+
+
+def test_a_resized_image_is_trained_on_random_parts_of_it():
+    rows, cols = np.mgrid[:200, :240]
+    ramp = np.stack([rows, cols, rows], -1).astype(np.uint8)  # which tells where a pixel comes from
+    recipe = replace(REFERENCE, flip=0.0, hole=0.0)
+    t, shares, ratios = AlbumentationsTransform(*get_transforms(recipe, (64, 64), resize=True)), [], []
+    for draw in range(300):
+        t.set_draws((draw,))
+        decoded = t.decode(t(PILImage.create(ramp), split_idx=0)) * 255
+        assert decoded.shape == (3, 64, 64)
+        # from the first to the last of 64 pixels' centres
+        height, width = ((decoded[i].amax() - decoded[i].amin()).item() * 64 / 63 for i in (0, 1))
+        shares.append(height * width / (200 * 240))
+        ratios.append(width / height)
+    assert 0.33 < min(shares) < 0.4
+    assert 0.9 < max(shares) < 1.03
+    assert 0.73 < min(ratios) < 0.78
+    assert 1.28 < max(ratios) < 1.37

@@ -8,7 +8,7 @@ from captum.attr import LayerGradCam
 from fastai.torch_core import TensorCategory, TensorImage
 from fastai.vision.learner import create_vision_model
 from torch import nn
-from torchvision.models import convnext_tiny, densenet121, mobilenet_v3_small, resnet18, swin_t, vgg11_bn
+from torchvision.models import convnext_tiny, get_model, mobilenet_v3_small, resnet18, vgg11_bn
 
 from interpret.gradcam import default_layers, grad_cam
 from models import cifar_resnet18
@@ -140,6 +140,16 @@ def mappable(model, x):
     return [name for name in names if runs[name] == 1]
 
 
+def assert_equals_captum(model, x, targets, maps):
+    assert any(cam.any() for cam in maps.values()), 'maps of zeros prove nothing'
+    for name, cam in maps.items():
+        peer = LayerGradCam(model, model.get_submodule(name)).attribute(x, targets, relu_attributions=True)
+        peer = peer.squeeze(1).detach()
+        torch.testing.assert_close(
+            cam, peer, rtol=1e-4, atol=1e-5 * peer.max().item(), msg=lambda m, name=name: f'{name}: {m}'
+        )
+
+
 @pytest.mark.parametrize('arch', [resnet18, small_vgg, mobilenet_v3_small, convnext_tiny])
 def test_equals_captum(arch):
     torch.manual_seed(0)
@@ -152,12 +162,7 @@ def test_equals_captum(arch):
 
     assert list(maps) == names[::-1]
     assert sum(bool(cam.any()) for cam in maps.values()) > len(names) / 2
-    for name, cam in maps.items():
-        peer = LayerGradCam(model, model.get_submodule(name)).attribute(x, targets, relu_attributions=True)
-        peer = peer.squeeze(1).detach()
-        torch.testing.assert_close(
-            cam, peer, rtol=1e-4, atol=1e-6 * peer.max().item(), msg=lambda m, name=name: f'{name}: {m}'
-        )
+    assert_equals_captum(model, x, targets, maps)
 
 
 def test_a_layer_that_returns_its_input_is_told_from_it():
@@ -223,29 +228,48 @@ def test_one_layer_need_not_stand_in_a_list(small, x):
     assert list(grad_cam(small, x, layers=small.block)) == ['block']  # not its parts, though it can be iterated
 
 
-def test_default_layers():
-    x = torch.randn(2, 3, 64, 64)
-    stages = ['layer1', 'layer2', 'layer3', 'layer4']
-    assert default_layers(resnet18(), x) == default_layers(cifar_resnet18(), x) == stages
-    expected = {
-        # each ReLU before a pooling; the adaptive pool, 7x7 for any image, isn't one
-        small_vgg: ['features.2', 'features.6', 'features.13', 'features.20', 'features.27', 'features'],
-        mobilenet_v3_small: ['features.0', 'features.1', 'features.3', 'features.8', 'features'],
-        # the stages, though the next downsampling begins with a LayerNorm of the same resolution
-        convnext_tiny: ['features.1', 'features.3', 'features.5', 'features'],
-        densenet121: [
-            'features.relu0',
-            'features.denseblock1',
-            'features.denseblock2',
-            'features.denseblock3',
-            'features',
-        ],
-        # N x h x w x C between the patches and the last permutation
-        swin_t: ['features.0.0', 'permute'],
-    }
-    for arch, names in expected.items():
-        assert default_layers(arch(weights=None), x) == names
-    assert default_layers(convnext_tiny(), torch.randn(1, 3, 90, 133)) == expected[convnext_tiny]
+LAYERS = {
+    'resnet18': ['layer1', 'layer2', 'layer3', 'layer4'],
+    'resnet50': ['layer1', 'layer2', 'layer3', 'layer4'],
+    # each ReLU before a pooling; the adaptive pool, 7x7 for any image, isn't one
+    'small_vgg': ['features.2', 'features.6', 'features.13', 'features.20', 'features.27', 'features'],
+    'mobilenet_v3_small': ['features.0', 'features.1', 'features.3', 'features.8', 'features'],
+    'efficientnet_b0': ['features.1', 'features.2', 'features.3', 'features.5', 'features'],
+    'densenet121': ['features.relu0', *(f'features.denseblock{i}' for i in (1, 2, 3)), 'features'],
+    # the stages, though the next downsampling begins with a LayerNorm of the same resolution
+    'convnext_tiny': ['features.1', 'features.3', 'features.5', 'features'],
+    # N x h x w x C between the patches and the last permutation; V2 has tables that look like maps
+    'swin_t': ['features.0.0', 'permute'],
+    'swin_v2_t': ['features.0.0', 'permute'],
+}
+
+
+@pytest.mark.parametrize('arch', LAYERS)
+def test_default_layers(arch):
+    torch.manual_seed(0)
+    model = small_vgg() if arch == 'small_vgg' else get_model(arch, num_classes=10)
+    x, targets = torch.randn(2, 3, 64, 64), torch.tensor([3, 7])
+    assert default_layers(model, x) == LAYERS[arch]
+    assert_equals_captum(model.eval(), x, targets, grad_cam(model, x, targets, raw=True))
+
+
+def test_default_layers_of_what_is_not_square():
+    assert default_layers(convnext_tiny(), torch.randn(1, 3, 90, 133)) == LAYERS['convnext_tiny']
+    assert default_layers(cifar_resnet18(), torch.randn(1, 3, 24, 32)) == LAYERS['resnet18']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('arch', 'layers'), [
+    ('vit_b_32', ['conv_proj']),  # afterwards the patches are tokens in a row
+    ('maxvit_t', ['stem', 'blocks.0', 'blocks.1', 'blocks.2', 'blocks.3']),  # none of windows x channels
+])  # fmt: skip
+def test_default_layers_of_what_takes_one_size_alone(arch, layers):
+    torch.manual_seed(0)
+    model, x, targets = get_model(arch, num_classes=10).eval(), torch.randn(1, 3, 224, 224), torch.tensor([3])
+    if arch == 'vit_b_32':
+        nn.init.normal_(model.heads.head.weight)  # torchvision's is 0, which says nothing of any image
+    assert default_layers(model, x) == layers
+    assert_equals_captum(model, x, targets, grad_cam(model, x, targets, raw=True))
 
 
 def test_default_layers_skip_what_normalises_the_image(x):
