@@ -63,7 +63,10 @@ def test_run_folder_is_complete(finished):
     folder, _ = finished
     files = {f.relative_to(folder).as_posix() for f in folder.rglob('*') if f.is_file()}
     tables = {f'{name}.json' for name in ('config', 'sweep', 'summary')}
-    tables |= {f'{name}.csv' for name in ('history', 'mistakes', 'faithfulness')} | {'report.html', '.lock'}
+    tables |= {f'{name}.csv' for name in ('history', 'mistakes', 'per_class', 'faithfulness')} | {
+        'report.html',
+        '.lock',
+    }
     tables |= {f'models/{name}.pth' for name in ('best', 'last', 'last.previous')}
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
@@ -140,7 +143,7 @@ def test_existing_name_is_refused(finished):
 
 def test_review_again_without_training_gives_the_same(finished):
     folder, _ = finished
-    tables = ('mistakes.csv', 'faithfulness.csv', 'summary.json', 'models/best.pth', 'history.csv')
+    tables = ('mistakes.csv', 'per_class.csv', 'faithfulness.csv', 'summary.json', 'models/best.pth', 'history.csv')
     old = {f: (folder / f).read_bytes() for f in tables}
     (folder / 'mistakes.csv').unlink()
     (folder / 'faithfulness.csv').unlink()
@@ -169,7 +172,7 @@ def test_review_of_a_model_that_grad_cam_cannot_explain(learner, tmp_path, capsy
     assert interp.faithfulness is None
     assert "no Grad-CAM: layer 'layer3' is 1x1" in capsys.readouterr().out
     files = {f.name for f in (tmp_path / 'out').rglob('*') if f.is_file()}
-    assert files == {'mistakes.csv', 'confusion_matrix.png'}
+    assert files == {'mistakes.csv', 'per_class.csv', 'confusion_matrix.png'}
 
 
 def test_review_loads_weights_and_runs_no_pickle(finished, tmp_path):
@@ -226,6 +229,76 @@ def test_review_of_other_images_is_refused(finished):
         image.write_bytes(pixels)
 
 
+def test_a_network_that_cannot_take_the_images_leaves_nothing(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(data=str(folder), out=str(tmp_path / 'runs'), bs=6, valid=0.25, arch='alexnet')
+    assert re.fullmatch(
+        r"train_fastai.py: --arch alexnet can't take images of 16x16 \(.*\): it takes --size 63\n",
+        capsys.readouterr().err,
+    )
+    assert not (tmp_path / 'runs').exists()
+
+
+@pytest.mark.slow
+def test_images_of_any_size_in_class_folders_with_another_network(tmp_path):
+    for name, size, n in ('a', (72, 100), 12), ('b', (90, 50), 20):
+        write_images(tmp_path / name, train=n, test=0, size=size)
+    images = tmp_path / 'my images'
+    (tmp_path / 'a/train').rename(images)
+    for file in sorted((tmp_path / 'b/train/red').iterdir()):
+        file.rename(images / 'red' / f'b{file.name}')
+    options = '--data', images, '--size', 48, '--arch', 'mobilenet_v3_small', '--epochs', 2, '--bs', 6, '--lr', 0.01
+    done = run(*options, '--out', tmp_path, '--name', 'first')
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.startswith(
+        'there is no test/: 11 images, the same in every run, are drawn from the 56\n'
+        'images are cropped and resized to 48x48, each by itself (--size chooses another size)\n'
+        f'{images}: 41 training, 4 validation, 11 test images\n'
+        'the classes are unbalanced: 24 training images of red, 8 of blue; the accuracy says more about the large '
+        'ones, per_class.csv about each\n'
+    )
+    summary = json.loads((tmp_path / 'first/summary.json').read_text())
+    assert summary['training_images'] == {'blue': 8, 'green': 9, 'red': 24}
+    assert summary['imbalance'].startswith('the classes are unbalanced: 24 ')
+    assert 'The classes are unbalanced: 24 training images' in (tmp_path / 'first/report.html').read_text()
+    rows = list(csv.DictReader((tmp_path / 'first/per_class.csv').open()))
+    assert [(row['class'], int(row['images'])) for row in rows] == [('blue', 3), ('green', 2), ('red', 6)]
+    right = sum(float(row['recall']) * int(row['images']) for row in rows)
+    assert right / 11 == pytest.approx(summary['test_accuracy'])
+    layers = pd.read_csv(tmp_path / 'first/faithfulness.csv').layer
+    assert list(layers) == ['features.0', 'features.1', 'features.3', 'features.8', 'features']
+
+    old = {f: (tmp_path / 'first' / f).read_bytes() for f in ('mistakes.csv', 'per_class.csv', 'summary.json')}
+    assert run('--review', tmp_path / 'first').returncode == 0
+    assert {f: (tmp_path / 'first' / f).read_bytes() for f in old} == old
+    done = run('--config', tmp_path / 'first/config.json', '--out', tmp_path, '--name', 'again')
+    assert done.returncode == 0, done.stderr
+    weights = [torch.load(tmp_path / name / 'models/best.pth', weights_only=True) for name in ('first', 'again')]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_a_pretrained_run_is_reviewed_where_the_published_weights_are_not(folder, tmp_path):
+    hub = tmp_path / 'torch/hub/checkpoints'
+    hub.mkdir(parents=True)
+    torch.save(resnet18().state_dict(), hub / 'resnet18-f37072fd.pth')
+    options = '--data', folder, '--size', 32, '--epochs', 1, '--bs', 6, '--lr', 0.01, '--valid', 0.25, '--pretrained'
+    env = {'TORCH_HOME': str(tmp_path / 'torch'), 'https_proxy': 'http://127.0.0.1:9'}
+    done = run(*options, '--out', tmp_path, '--name', 'r', **env)
+    assert done.returncode == 0, done.stderr
+    recipe = json.loads((tmp_path / 'r/config.json').read_text())['recipe']
+    assert (recipe['pretrained'], recipe['mean']) == (True, [0.485, 0.456, 0.406])
+    (hub / 'resnet18-f37072fd.pth').unlink()
+    (tmp_path / 'r/report.html').unlink()
+    done = run('--review', tmp_path / 'r', **env)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'r/report.html').exists()
+    done = run(*options, '--out', tmp_path, '--name', 's', **env)
+    assert (done.returncode, done.stderr.count('\n')) == (2, 1)
+    assert f'--pretrained: {hub}/resnet18-f37072fd.pth is not there' in done.stderr
+    assert not (tmp_path / 's').exists()
+
+
 @pytest.mark.slow
 def test_test_set_may_drive_but_it_says_so(tmp_path):
     data = write_images(tmp_path / 'images')
@@ -249,6 +322,9 @@ def test_test_set_may_drive_but_it_says_so(tmp_path):
     ({'seed': -1}, '--seed -1: from 0 to'),
     ({'workers': -1}, '--workers -1: 0 or more'),
     ({'data': 'no/such/place'}, 'no/such/place is neither a folder nor a file'),
+    ({'arch': 'resnet81'}, '--arch resnet81: torchvision has no classifier of that name; did you mean resnet18'),
+    ({'size': 8}, '--size 8: from 16 to 4096 pixels'),
+    ({'pretrained': True, 'recipe': 'speedrun'}, '--pretrained: this recipe is made for its own small network'),
 ])  # fmt: skip
 def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as e:
@@ -284,7 +360,8 @@ def test_without_cifar10_and_network_both_ways_out_are_named(tmp_path):
 def test_help_names_every_option():
     done = run('--help', COLUMNS='120')
     options = (
-        'data recipe epochs bs lr valid fraction seed workers checkpoint-minutes out name skip-bad config resume review'
+        'data recipe arch pretrained size epochs bs lr valid fraction seed workers checkpoint-minutes out name '
+        'skip-bad config resume review'
     )
     assert re.findall(r'^  --([\w-]+)', done.stdout, flags=re.M) == options.split()
 

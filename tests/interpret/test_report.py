@@ -35,6 +35,7 @@ FILES[1:4] = ['a "quoted", name.png', '</script>.png', '+größe <img src=x oner
 SUMMARY = {
     'parameters': 1234, 'lr': 0.0125, 'best_epoch': 7, 'best_valid_accuracy': 0.51, 'max_train_accuracy': 0.625,
     'test_accuracy': 5 / 12, 'test_loss': 1.5, 'test_selected_on': True, 'seconds': 1234.5,
+    'imbalance': 'the classes are <b>unbalanced</b>',
     'course_project': {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033},
 }  # fmt: skip
 
@@ -171,6 +172,7 @@ def test_confusion_matrix_and_scores(page, made):
     assert counts == made.interp.confusion_matrix().tolist()
     assert page.locator('.confusion th[scope=row]').all_inner_texts() == VOCAB
     assert page.locator('.confusion th[scope=col]').all_inner_texts() == VOCAB
+    assert page.locator('#classes .note').inner_text() == 'The classes are <b>unbalanced</b>.'
     scores = zip(*precision_recall_fscore_support(made.interp.targs, made.interp.decoded, zero_division=0), strict=True)
     for row, name, (p, r, f1, n) in zip(page.locator('#classes tbody tr').all(), VOCAB, scores, strict=True):
         assert text(row) == f'{name} {p:.1%} {r:.1%} {f1:.1%} {n}'
