@@ -25,6 +25,7 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
+from architectures import with_network
 from conclusion import conclude, review_again
 from data.balance import imbalance
 from data.checks import BadImages, write_bad_images
@@ -43,7 +44,7 @@ from sweep import LRSweep, find_lr
 
 __all__ = [
     'PLATEAU', 'REFERENCE', 'SPEEDRUN', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18', 'find_lr',
-    'fit', 'get_dls', 'get_learner', 'review',
+    'fit', 'get_dls', 'get_learner', 'review', 'with_network',
 ]  # fmt: skip
 
 

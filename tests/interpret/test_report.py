@@ -154,7 +154,7 @@ def test_numbers_of_the_run(page):
     assert text(page.locator('.numbers')) == (
         'Test accuracy 41.67% course project (CIFAR-10): 90.33% Mistakes 7 of 12 images '
         'Best epoch 7 validation accuracy 51.00% Training accuracy 62.50% '
-        'course project (CIFAR-10): 91.76% Learning rate 0.0125 at the start Time 1,234 s 1,234 parameters'
+        'course project (CIFAR-10): 91.76% Learning rate 0.0125 at its highest Time 1,234 s 1,234 parameters'
     )
     expect(page.get_by_text('This test accuracy was selected on')).to_be_visible()
     assert page.locator('#training img').evaluate_all('all => all.map(e => e.alt)') == list(report.PLOTS.values())
@@ -512,10 +512,10 @@ def test_a_model_without_maps_has_a_page(made, browser, tmp_path):
 def test_large_images_and_maps_are_made_small(tmp_path):
     images = write_images(tmp_path / 'images', size=(160, 200))
     html = write_report(interpret(images, ANSWERS), tmp_path / 'run').read_text()
-    assert html.count('width="128" height="102"') == 7
+    assert html.count('width="128" height="128"') == 7
     data = json.loads(html.split('id="data">')[1].split('</script>')[0])
     assert [(o['layer'], o['height'], o['width']) for o in data['maps'][0]] == [
-        ('layer1', 32, 32), ('layer2', 32, 32), ('layer3', 32, 32), ('layer4', 20, 25),
+        ('layer1', 32, 32), ('layer2', 32, 32), ('layer3', 32, 32), ('layer4', 28, 28),
     ]  # fmt: skip
 
 
