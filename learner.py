@@ -103,9 +103,10 @@ def _groups(model: nn.Module, n: int) -> list[list[nn.Parameter]]:
     return [group for group in groups if group]
 
 
-def _some(dls: DataLoaders, n: int = 2000) -> Tensor:
-    """About `n` training images of all classes as validation would see them, N x 3 x H x W."""
-    items = dls.train.dataset.items
+def _some(dls: DataLoaders) -> Tensor:
+    """About 2,000 training images of all classes as validation would see them, N x 3 x H x W; fewer large ones."""
+    items, (h, w) = dls.train.dataset.items, dls.size
+    n = min(2000, max(10, 2_500_000 // (h * w)))  # 2,000 of 224x224 would take 10 GiB as patches
     dl = dls.test_dl(items[:: -(-len(items) // n)], num_workers=0)
     return torch.cat([x.cpu().as_subclass(Tensor) for (x,) in dl])
 
