@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from io import StringIO
 
 from fastcore.imports import in_notebook
 from fastprogress import progress_bar
@@ -22,3 +24,10 @@ def progress(items: Sequence) -> Iterator:
         yield from bar
     finally:
         bar.on_iter_end()  # which fastprogress itself calls only after the last item
+
+
+@contextmanager
+def without_bars_in_logs() -> Iterator[None]:
+    """Keep a library's bars from an output that draws none: fastprogress asks if it has `isatty`, not what that says."""
+    with nullcontext() if shows_bars() else redirect_stdout(StringIO()):
+        yield

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from bars import without_bars_in_logs
 from data.checks import Images, check_images
 from data.layout import LAYOUTS, subfolders
 from errors import UserError
@@ -56,8 +57,11 @@ def _cifar10() -> Path:
     files are counted here, and `check_images` decodes them, which compares each PNG's own checksums.
     """
     archive = fastai_path('archive') / 'cifar10.tgz'  # a damaged one has to go, or fastai would unpack it again
+    if not (fastai_path('data') / 'cifar10').exists():
+        print('downloading CIFAR-10, 135 MB')
     try:
-        path = untar_data(URLs.CIFAR)
+        with without_bars_in_logs():
+            path = untar_data(URLs.CIFAR)
     except Exception as e:  # the network's, fastai's plain Exception for a wrong hash, or the unpacker's
         archive.unlink(missing_ok=True)
         raise UserError(f"CIFAR-10 isn't in {fastai_path('data')} and can't be downloaded ({e}): {WAYS_OUT}") from e

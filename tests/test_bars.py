@@ -1,6 +1,7 @@
 import sys
 
 from bars import progress
+from train_fastai import fit
 
 
 def last_drawn(capsys) -> tuple[str, str]:
@@ -39,3 +40,12 @@ def test_nothing_to_do(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
     assert list(progress([])) == []
     assert capsys.readouterr().out == ''
+
+
+def test_a_training_on_a_terminal_has_bars_and_no_colours(learner, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    fit(learner(), 2, 0.01)
+    out = capsys.readouterr().out
+    assert 'Epoch 2/2 : |' in out
+    assert 'about ' in out
+    assert '\x1b' not in out  # so NO_COLOR has nothing to switch off

@@ -350,7 +350,7 @@ def test_a_download_that_is_no_archive_is_not_kept(kept, mirror):
     assert mirror.asked == 2
 
 
-def test_a_part_of_cifar10_is_refused(folder, kept, mirror):
+def test_a_part_of_cifar10_is_refused(folder, kept, mirror, capsys):
     mirror.body = pack(folder.parent / 'cifar10.tgz', folder, 'cifar10').read_bytes()
     mirror.length = len(mirror.body)
     message = f'{kept}/cifar10 has 2 + 2 images, CIFAR-10 50000 + 10000: delete it and run again'
@@ -359,6 +359,7 @@ def test_a_part_of_cifar10_is_refused(folder, kept, mirror):
     shutil.rmtree(kept / 'cifar10')
     assert refusal('cifar10') == message
     assert mirror.asked == 2  # the damaged archive isn't unpacked again
+    assert capsys.readouterr().out == 'downloading CIFAR-10, 135 MB\n' * 2  # no bar
 
 
 def test_the_whole_of_cifar10_is_taken(kept):
