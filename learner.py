@@ -1,12 +1,13 @@
 """A fastai Learner by a recipe, and its training."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.callback.core import CancelEpochException
+from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
@@ -117,6 +118,7 @@ def fit(
     lr: float | None = None,
     checkpoint_minutes: float = 5.0,
     resume: bool = False,
+    cbs: Sequence[Callback] = (),
 ) -> pd.DataFrame:
     """Train by the Learner's recipe, keep the best weights, and return the history, one row an epoch.
 
@@ -125,7 +127,7 @@ def fit(
     `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
     `resume` goes on from it to the same end, bit for bit, as if nothing had stopped it. The first Ctrl-C stops after
     the batch with a checkpoint written, the second at once. Raises UserError where no epoch improved on nothing, as
-    after a loss of NaN.
+    after a loss of NaN. `cbs` are called besides.
     """
     recipe, models = learn.recipe, learn.path / learn.model_dir
     history = History(learn.path / 'history.csv')
@@ -133,6 +135,7 @@ def fit(
     lrs = [lr * scale for scale in recipe.lr_scales]
     save, cut = plateau_cbs(patience=recipe.patience, factor=recipe.factor)
     cbs = [
+        *cbs,
         save if len(learn.dls.valid.dataset) else SaveLast(fname=save.fname),
         cut if recipe.schedule == 'plateau' else Triangle(lrs),
         StopOnNaN(), history, ETA(recipe.sizes),

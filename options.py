@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from architectures import check_arch, with_network
+from callbacks.tracking import TOOLS
 from data.sizes import MIN_SIDE
 from errors import UserError
 from recipes import RECIPES, Recipe, recipe_for
@@ -26,10 +27,11 @@ DEFAULTS = {
     'checkpoint_minutes': 5.0,
     'out': 'runs',
     'name': None,
+    'track': 'none',
     'skip_bad': False,
 }
 # What changes nothing of what comes out, so that a run may go on with others: images are compared by their content.
-FREE = 'data', 'workers', 'checkpoint_minutes'
+FREE = 'data', 'workers', 'checkpoint_minutes', 'track'
 
 
 def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[dict[str, Any], Recipe]:
@@ -103,6 +105,7 @@ def _check_all(options: dict[str, Any]) -> None:
     _check(o, 'checkpoint_minutes', _is(float, 0, o['checkpoint_minutes'], 1e9), '0 or more')
     _check(o, 'out', isinstance(o['out'], str) and '\0' not in o['out'], 'a folder')
     _check(o, 'name', o['name'] is None or isinstance(o['name'], str), 'the name of a folder')
+    _check(o, 'track', o['track'] in TOOLS, f'one of {", ".join(TOOLS)}')
     _check(o, 'skip_bad', isinstance(o['skip_bad'], bool), 'true or false')
 
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train an image classifier with fastai, and see why it is wrong: `python train_fastai.py --help`.
 
 Each step takes what the one before returned, and each works in a notebook too:
@@ -15,17 +16,21 @@ import json
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from inside fastai, nothing for its user to do
 
+from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
 from architectures import with_network
+from callbacks.tracking import TOOLS, refuse_missing, tracked
+from command_line import one_screen
 from conclusion import conclude, review_again
 from data.balance import imbalance
 from data.checks import BadImages, write_bad_images
@@ -48,10 +53,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def train(learn: Learner, options: dict) -> None:
+def train(learn: Learner, options: dict, cbs: Sequence[Callback] = ()) -> None:
     """The whole job in the run folder `learn.path`: augmented samples, sweep, training, review, summary and page.
 
-    What the folder has already, the sweep's result and a checkpoint, is where it goes on.
+    `cbs` are called in the training besides those of `fit`. What the folder has already, the sweep's result and a
+    checkpoint, is where it goes on.
     """
     run = learn.path
     for cls in learn.dls.vocab:
@@ -63,7 +69,7 @@ def train(learn: Learner, options: dict) -> None:
         plots.save_figure(plots.plot_sweep(sweep), run / 'plots/lr_find.png')
 
     lr = sweep.lr if sweep else learn.recipe.lr if options['lr'] == 'auto' else options['lr']
-    history = fit(learn, lr=lr, checkpoint_minutes=options['checkpoint_minutes'], resume=True)
+    history = fit(learn, lr=lr, checkpoint_minutes=options['checkpoint_minutes'], resume=True, cbs=cbs)
     plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
     plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
     seconds = history.seconds.sum() + (sweep.seconds if sweep else 0)
@@ -84,26 +90,28 @@ def _swept(learn: Learner) -> LRSweep:
 
 
 @call_parse
+@one_screen
 def main(
-    data: str | None = None,  # cifar10 (default), digits, or your images: a folder or .tgz of a folder for each class
-    recipe: Annotated[str | None, {'choices': list(RECIPES)}] = None,  # how to train: plateau (default), see recipes.py
-    arch: str | None = None,  # torchvision's name of a classifier: resnet18 (default)
-    pretrained: bool = False,  # begin with torchvision's weights for it, trained on ImageNet
-    size: int | None = None,  # pixels a side: small images of one size are left as they are, others become 224
-    epochs: int | None = None,  # passes over the training images: 50, for digits 11
-    bs: int | None = None,  # images a batch: 128, for digits 64
-    lr: float | str | None = None,  # learning rate; auto (default): what the sweep suggests
-    valid: float | str | None = None,  # fraction of the training images to validate on, or test; the recipe's
-    fraction: float | None = None,  # part of the training images to use, for a quick look
+    data: str | None = None,  # cifar10 (default), digits, a folder or a .tgz
+    recipe: Annotated[str | None, {'choices': list(RECIPES)}] = None,  # plateau (default), speedrun or reference
+    arch: str | None = None,  # torchvision's name of a classifier: resnet18
+    pretrained: bool = False,  # begin with ImageNet's weights
+    size: int | None = None,  # pixels a side: as they are if small, else 224
+    epochs: int | None = None,  # passes over the training images; the recipe's
+    bs: int | None = None,  # images a batch; the recipe's
+    lr: float | str | None = None,  # learning rate; auto (default): by a sweep
+    valid: float | str | None = None,  # part to hold out; test: use the test set
+    fraction: float | None = None,  # part of the training images to use: 1
     seed: int | None = None,  # of everything that is random: 42
-    workers: int | None = None,  # processes that load images: none on a CPU, up to 8 for a GPU
-    checkpoint_minutes: float | None = None,  # between checkpoints within an epoch: 5
-    out: str | None = None,  # folder of all runs: runs
-    name: str | None = None,  # the run's own folder in it; a time stamp if not given
-    skip_bad: bool = False,  # leave out files that can't be used as images, and list them in bad_images.csv
-    config: str | None = None,  # repeat the run of this config.json, but for other options that are given
-    resume: str | None = None,  # go on with this run, which was stopped, by its own options
-    review: str | None = None,  # only make the review of this finished run anew, by its own options
+    workers: int | None = None,  # processes that load images: as needed
+    checkpoint_minutes: float | None = None,  # between checkpoints in an epoch: 5
+    out: str | None = None,  # the folder of all runs: runs
+    name: str | None = None,  # the run's own folder in it: a time stamp
+    track: Annotated[str | None, {'choices': list(TOOLS)}] = None,  # log to tensorboard or wandb
+    skip_bad: bool = False,  # leave out unusable files
+    config: str | None = None,  # repeat the run of this config.json
+    resume: str | None = None,  # go on with the stopped run in this folder
+    review: str | None = None,  # review the finished run in this folder anew
 ):
     """Train an image classifier with fastai, and see why it is wrong."""
     given = {option: value for option, value in locals().items() if value is not None and value is not False}
@@ -124,6 +132,7 @@ def main(
             if (run / 'report.html').is_file():
                 return print(f'{run} is finished, see {run / "report.html"}')
         options, made_by = settle(given, kept)
+        refuse_missing(options['track'])
 
         set_seed(options['seed'])
         try:
@@ -148,7 +157,7 @@ def main(
         if dls.left_out:
             listed = write_bad_images(run, dls.left_out)
             print(f'files left out: {len(dls.left_out):,}; all are listed with the reason in {listed}')
-        with locked(run), says_how_to_go_on(run):
+        with locked(run), says_how_to_go_on(run), tracked(options['track'], run) as cbs:
             remove_leftovers(run)
             learn.path = run
-            train(learn, options)
+            train(learn, options, cbs)

@@ -93,6 +93,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
     {'options': {**DEFAULTS, 'lr': 10**400}},
     {'options': {**DEFAULTS, 'seed': True}},
     {'options': {**DEFAULTS, 'out': None}},
+    {'options': {**DEFAULTS, 'track': 'os'}},
     {'options': {**DEFAULTS, 'skip_bad': 'no'}},
     {'options': None},
     {'images': None, 'surroundings': None},
@@ -136,4 +137,5 @@ def test_a_run_whose_images_moved_keeps_its_recipe():
 
 
 def test_a_run_goes_on_with_its_own_options_and_with_those_that_change_nothing():
-    refuse_conflicts({'seed': 42, 'epochs': 50, 'workers': 3, 'checkpoint_minutes': 1.0}, kept(), Path('runs/a'))
+    own, free = {'seed': 42, 'epochs': 50}, {'workers': 3, 'checkpoint_minutes': 1.0, 'track': 'wandb'}
+    refuse_conflicts({**own, **free}, kept(), Path('runs/a'))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+OPTIONAL = set(re.findall(r'^\w+ = \["(\w+)>=', (ROOT / 'pyproject.toml').read_text(), flags=re.M)) - {'setuptools'}
 
 
 def test_conda_environment_takes_the_same_requirements():
@@ -36,14 +37,19 @@ def test_requirements_name_what_the_code_imports():
     stdlib = set(__import__('sys').stdlib_module_names)
     needed = {provided_by.get(m, m) for m in imports - stdlib - local}
     # what fastai itself depends on and re-exports
-    assert needed - {'fastcore', 'fastprogress', 'pillow'} <= named
+    assert needed - {'fastcore', 'fastprogress', 'pillow'} <= named | OPTIONAL
+
+
+def test_what_is_optional_is_tested():
+    named = set(re.findall(r'^([\w-]+)', (ROOT / 'requirements-dev.txt').read_text(), flags=re.M))
+    assert {'tensorboard', 'wandb', 'shtab'} == OPTIONAL <= named
 
 
 def test_readme_commands_exist():
     readme = (ROOT / 'README.md').read_text()
     targets = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in re.findall(r'(?:^|`)make (\w+)', readme, flags=re.M):
-        assert re.search(rf'^{target}\t', targets, flags=re.M), f'README: make {target}'
+        assert re.search(rf'^  {target} ', targets, flags=re.M), f'README: make {target}'
     options = (ROOT / 'train_fastai.py').read_text()
     for option in re.findall(r'--([a-z][a-z-]+)', readme):
         assert re.search(rf'^    {option.replace("-", "_")}: ', options, flags=re.M), f'README: --{option}'

@@ -357,13 +357,24 @@ def test_without_cifar10_and_network_both_ways_out_are_named(tmp_path):
     assert not (tmp_path / 'runs').exists()
 
 
-def test_help_names_every_option():
-    done = run('--help', COLUMNS='120')
-    options = (
-        'data recipe arch pretrained size epochs bs lr valid fraction seed workers checkpoint-minutes out name '
+def test_help_fits_a_screen_and_names_every_option():
+    done = run('--help', COLUMNS='80')
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, lines[0]) == (0, '', 'usage: train_fastai.py [--option value ...]')
+    assert len(lines) <= 30
+    options = [re.match(r'  --([\w-]+)( \([\w|]+\))? +\S', line) for line in lines[6:-2]]
+    names = (
+        'data recipe arch pretrained size epochs bs lr valid fraction seed workers checkpoint-minutes out name track '
         'skip-bad config resume review'
     )
-    assert re.findall(r'^  --([\w-]+)', done.stdout, flags=re.M) == options.split()
+    assert [option and option[1] for option in options] == names.split()  # None where a text goes on in a second line
+    assert lines[-1] == 'exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interrupted'
+
+
+def test_what_cannot_be_read_ends_in_one_line():
+    done = run('--epochs', 'x')
+    assert (done.returncode, done.stdout) == (2, '')
+    assert done.stderr == "train_fastai.py: argument --epochs: invalid int value: 'x'; --help lists the options\n"
 
 
 def test_repl_line(learner):

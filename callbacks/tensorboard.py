@@ -1,0 +1,75 @@
+"""A run in TensorBoard."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from fastai.callback.tensorboard import TensorBoardCallback
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+
+class RunLogger(TensorBoardCallback):
+    """fastai's TensorBoardCallback for runs that are resumed and for torch's optimisers; its log is in `run`.
+
+    A step is a batch, counted from the run's first. fastai's own counts from the fit's first, logs the last training
+    loss again for each batch of the validation, and fails on what torch's optimisers call None. Its graph and its
+    samples stay off, as they take batches from the loaders, which a run must find as it does without them.
+    """
+
+    run_valid = False
+
+    def __init__(self, run: Path, config: dict):
+        super().__init__(run / 'tensorboard', trace_model=False, log_preds=False)
+        self.config, self.writer, self.steps = config, None, 0
+        print(f'to watch: tensorboard --logdir {run.parent}')
+
+    @property
+    def train_iter(self) -> int:
+        """The step, where fastai's `after_epoch` looks for it."""
+        return self.steps
+
+    def _setup_writer(self):
+        self.steps = self.n_epoch * len(self.dls.train)  # if training goes on, `before_train` knows better
+
+    def before_train(self):
+        """Begin to write where the checkpoint has put the training, which is after fastai's `before_fit`."""
+        self.steps = self.epoch * len(self.dls.train) + self.dls.train.skip
+        self._open()
+
+    def after_batch(self):
+        """Log the smoothed loss and each group's learning rate, momentum and weight decay."""
+        self.steps += 1
+        self.writer.add_scalar('train_loss', self.smooth_loss, self.steps)
+        for i, hypers in enumerate(self.opt.hypers):
+            for name, value in hypers.items():
+                if isinstance(value, float):
+                    self.writer.add_scalar(f'{name}_{i}', value, self.steps)
+
+    def after_epoch(self):
+        """Log the metrics, all before the checkpoint is written that a killed run goes on from."""
+        super().after_epoch()
+        self.writer.flush()
+
+    def after_fit(self):
+        """Keep the log open for the results."""
+
+    def log_results(self, summary: dict, pictures: dict[str, Path], weights: Path):
+        """Log what has come out; the weights are in the run's folder already, beside the log."""
+        self._open()
+        self._add_json('summary', summary)
+        for name, file in pictures.items():
+            self.writer.add_image(name, np.asarray(Image.open(file).convert('RGB')), self.steps + 1, dataformats='HWC')
+
+    def close(self, failed: bool = False):
+        """Write what is not yet written."""
+        if self.writer:
+            self.writer.close()
+
+    def _open(self):
+        if not self.writer:  # which hides what an earlier process logged of the steps that are to come
+            self.writer = SummaryWriter(self.log_dir, purge_step=self.steps + 1)
+            self._add_json('config', self.config)
+
+    def _add_json(self, name: str, content: dict):
+        self.writer.add_text(name, f'```\n{json.dumps(content, indent=2)}\n```', self.steps + 1)

@@ -1,0 +1,232 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from time import sleep
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+import wandb
+from fastai.callback.core import Callback
+from fastai.torch_core import set_seed
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import TINY
+from wandb_log import history, records
+
+from callbacks.tracking import tracked
+from errors import UserError
+from train_fastai import fit, main
+
+ROOT = Path(__file__).parents[2]
+RECIPE = replace(TINY, dropout=0.5)  # dropout draws from torch's random state
+BATCHES, EPOCHS = 4, 3
+LR = 0.05
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+class KillAt(Callback):
+    """Raise after a batch."""
+
+    order = 100
+
+    def __init__(self, epoch, batch):
+        self.place = epoch, batch
+
+    def after_batch(self):
+        if self.training and (self.epoch, self.iter) == self.place:
+            raise Killed
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    monkeypatch.setenv('WANDB_SILENT', 'true')
+    monkeypatch.setenv('WANDB_DATA_DIR', str(tmp_path))
+
+
+@pytest.fixture
+def make(learner):
+    """Makes a Learner whose run folder has what `main` leaves in it."""
+
+    def make(seed=0):
+        set_seed(seed)
+        learn = learner(RECIPE)
+        (learn.path / 'config.json').write_text(json.dumps({'options': {'lr': LR, 'name': 'über'}}))
+        return learn
+
+    return make
+
+
+def run(learn, tool, **kwargs):
+    """A whole run, or as much as there is before it's killed."""
+    with tracked(tool, learn.path) as cbs:
+        table = fit(learn, EPOCHS, LR, cbs=cbs, **kwargs)
+        (learn.path / 'plots/augmented').mkdir(parents=True)
+        plt.imsave(learn.path / 'plots/accuracy.png', [[0.0, 1.0]])
+        plt.imsave(learn.path / 'plots/augmented/red.png', [[0.0, 1.0]])
+        (learn.path / 'summary.json').write_text(json.dumps({'test_accuracy': 0.75}))
+    return table
+
+
+def killed_and_resumed(make, tool, epoch, batch, minutes):
+    """One run in two processes: the first is killed after the batch of the epoch."""
+    learn = make()
+    learn.add_cb(KillAt(epoch, batch))
+    with pytest.raises(Killed):
+        run(learn, tool, checkpoint_minutes=minutes)
+    again = make(seed=1)
+    again.path = learn.path
+    run(again, tool, resume=True)
+    return again
+
+
+def events(learn):
+    log = EventAccumulator(str(learn.path / 'tensorboard'), size_guidance={'images': 0, 'tensors': 0})
+    return log.Reload()
+
+
+def scalars(log):
+    return {tag: [(e.step, e.value) for e in log.Scalars(tag)] for tag in log.Tags()['scalars']}
+
+
+def weights(learn):
+    return torch.load(learn.path / 'models/best.pth', weights_only=True)
+
+
+def test_neither_is_imported_unless_asked_for():
+    code = "import sys, train_fastai; print({'tensorboard', 'wandb', 'fastai.text'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == 'set()\n', done.stderr
+
+
+@pytest.mark.parametrize('tool', ['tensorboard', 'wandb'])
+def test_what_is_not_installed_is_said_before_any_work(tool, tmp_path, monkeypatch, capsys):
+    def no_version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr('callbacks.tracking.version', no_version)
+    monkeypatch.setattr('train_fastai.get_dls', None)
+    with pytest.raises(SystemExit) as e:
+        main(track=tool, out=str(tmp_path / 'runs'))
+    assert e.value.code == 2
+    assert capsys.readouterr().err == f"train_fastai.py: --track {tool}: it isn't installed: pip install {tool}\n"
+    assert not (tmp_path / 'runs').exists()
+
+
+@pytest.mark.parametrize('tool', ['tensorboard', 'wandb'])
+def test_tracking_changes_nothing_of_what_comes_out(make, tool):
+    plain = make()
+    table = run(plain, 'none').drop(columns='seconds')
+    logged = make()
+    assert run(logged, tool).drop(columns='seconds').equals(table)
+    theirs, ours = weights(plain), weights(logged)
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+def test_tensorboard_has_curves_options_pictures_and_summary(make):
+    learn = make()
+    table = run(learn, 'tensorboard')
+    log = events(learn)
+    curves = scalars(log)
+    steps = range(1, BATCHES * EPOCHS + 1)
+    assert [step for step, _ in curves['train_loss']] == [*steps]
+    assert curves['lr_0'] == [(step, pytest.approx(LR)) for step in steps]
+    assert curves['mom_0'] == [(step, pytest.approx(RECIPE.mom)) for step in steps]
+    for name in ('train_accuracy', 'valid_loss', 'valid_accuracy'):
+        ends = [(BATCHES * (row.epoch + 1), pytest.approx(getattr(row, name))) for row in table.itertuples()]
+        assert curves[name] == ends
+    assert curves['train_loss'][-1][1] == pytest.approx(table.train_loss.iloc[-1])
+    assert sorted(log.Tags()['images']) == ['accuracy', 'augmented/red']
+    texts = {tag: log.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in log.Tags()['tensors']}
+    assert json.loads(texts['config/text_summary'].strip('`'))['options']['name'] == 'über'
+    assert json.loads(texts['summary/text_summary'].strip('`')) == {'test_accuracy': 0.75}
+
+
+@pytest.mark.parametrize(('epoch', 'batch', 'minutes'), [(0, 1, 60), (1, 2, 60), (1, 2, 0)])
+def test_tensorboard_goes_on_in_the_same_log_without_a_step_twice(make, epoch, batch, minutes):
+    whole = make()
+    run(whole, 'tensorboard')
+    again = killed_and_resumed(make, 'tensorboard', epoch, batch, minutes)
+    assert len([*(again.path / 'tensorboard').iterdir()]) == 2
+    assert scalars(events(again)).keys() == scalars(events(whole)).keys()
+    steps = [step for step, _ in scalars(events(again))['train_loss']]
+    assert steps == [*range(1, BATCHES * EPOCHS + 1)]
+
+
+def wandb_logs(learn):
+    files = sorted((learn.path / 'wandb').glob('offline-run-*/*.wandb'), key=lambda file: file.parent.name)
+    for _ in range(100):  # W&B's own process writes them, to the end a moment after `finish` has returned
+        if all(any(record.HasField('exit') for record in records(file)) for file in files):
+            return files
+        sleep(0.1)
+    raise AssertionError(f'{files} have no end')
+
+
+def test_wandb_has_curves_options_pictures_summary_and_weights(make):
+    learn = make()
+    table = run(learn, 'wandb')
+    (file,) = wandb_logs(learn)
+    rows = history(file)
+    training = [row for row in rows if 'train_loss' in row]
+    assert [row['_step'] for row in training] == [*range(BATCHES * EPOCHS)]
+    assert [row['lr_0'] for row in training] == [pytest.approx(LR)] * len(training)
+    ends = training[BATCHES - 1 :: BATCHES]
+    assert [row['epoch'] for row in ends] == [1, 2, 3]
+    for name in ('train_accuracy', 'valid_loss', 'valid_accuracy'):
+        assert [row[name] for row in ends] == pytest.approx(list(table[name]))
+    assert rows[-1]['accuracy._type'] == rows[-1]['augmented/red._type'] == 'image-file'
+    (begun,) = (record.run for record in records(file) if record.HasField('run'))
+    config = {item.key: json.loads(item.value_json) for item in begun.config.update}
+    assert config['options']['name'] == 'über'
+    summary = {item.key: item.value_json for r in records(file) if r.HasField('summary') for item in r.summary.update}
+    assert summary['test_accuracy'] == '0.75'
+    (artifact,) = (record.artifact for record in records(file) if record.HasField('artifact'))
+    assert artifact.type == 'model'
+    assert artifact.manifest.contents[0].size == (learn.path / 'models/best.pth').stat().st_size
+
+
+@pytest.mark.parametrize(('epoch', 'batch', 'minutes', 'first'), [(0, 1, 60, 0), (1, 2, 60, 4), (1, 2, 0, 7)])
+def test_wandb_goes_on_as_the_same_run(make, epoch, batch, minutes, first):
+    again = killed_and_resumed(make, 'wandb', epoch, batch, minutes)
+    before, after = wandb_logs(again)
+    ids = {record.run.run_id for file in (before, after) for record in records(file) if record.HasField('run')}
+    assert ids == {json.loads((again.path / 'wandb.json').read_text())['id']}
+    steps = [[row['_step'] for row in history(file) if 'train_loss' in row] for file in (before, after)]
+    killed = BATCHES * epoch + batch
+    assert steps == [[*range(killed + 1)], [*range(first, BATCHES * EPOCHS)]]
+    epochs = [row['epoch'] for row in history(after) if 'valid_loss' in row]
+    assert epochs == [*range(1 + first // BATCHES, EPOCHS + 1)]
+    (exit_code,) = (record.exit.exit_code for record in records(before) if record.HasField('exit'))
+    assert exit_code == 1
+
+
+def test_steps_that_wandbs_server_has_are_not_logged_again(make, monkeypatch):
+    learn, warned = make(), []
+    monkeypatch.setattr('wandb.termwarn', lambda message, **kwargs: warned.append(message))
+    with tracked('wandb', learn.path) as cbs:
+        cbs[0].wandb_run.log({'ahead': 1}, step=6)  # stands for what an online run is told when it's resumed
+        fit(learn, EPOCHS, LR, cbs=cbs)
+        (learn.path / 'summary.json').write_text('{}')
+    (file,) = wandb_logs(learn)
+    assert [row['_step'] for row in history(file) if 'train_loss' in row] == [*range(6, BATCHES * EPOCHS)]
+    assert [row['epoch'] for row in history(file) if 'valid_loss' in row] == [2, 3]
+    assert warned == []
+
+
+def test_what_wandb_refuses_ends_in_one_line(make, monkeypatch, tmp_path):
+    monkeypatch.setenv('WANDB_MODE', 'online')
+    monkeypatch.setenv('HOME', str(tmp_path))  # where no API key is
+    monkeypatch.delenv('WANDB_API_KEY', raising=False)
+    wandb.teardown()  # it reads the environment once
+    learn = make()
+    with pytest.raises(UserError, match=r'^--track wandb: .*wandb login.*WANDB_MODE=offline') as e:
+        run(learn, 'wandb')
+    assert '\n' not in str(e.value)
+    wandb.teardown()
+    assert not (learn.path / 'history.csv').exists()

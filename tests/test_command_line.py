@@ -1,0 +1,61 @@
+"""Help, errors and completion of the command line."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import shtab
+
+from command_line import parser_of
+from completion import parser
+from train_fastai import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['--epochs', 'x'], 'argument --epochs: invalid int value: x'),
+    (['--lr'], 'argument --lr: expected one argument'),
+    (['--recipe', 'soup'], 'argument --recipe: invalid choice: soup (choose from '),
+    (['images'], 'unrecognized arguments: images'),
+])  # fmt: skip
+def test_what_cannot_be_read_is_one_line(arguments, said, capsys):
+    with pytest.raises(SystemExit) as e:
+        parser_of(main).parse_args(arguments)
+    assert e.value.code == 2
+    line, end = capsys.readouterr().err.replace("'", '').split('\n')  # Python 3.14 quotes fewer things
+    assert line.startswith(f'train_fastai.py: {said}')
+    assert line.endswith('; --help lists the options')
+    assert end == ''
+
+
+@pytest.mark.parametrize(('typed', 'offered'), [
+    (['--rec'], {'--recipe'}),
+    (['--recipe', 'ref'], {'reference'}),
+    (['--track', ''], {'none', 'tensorboard', 'wandb'}),
+    (['--epochs', '3', '--fr'], {'--fraction'}),
+    (['--config', 'run'], {'run.json', 'runs'}),
+    (['--resume', 'run'], {'runs'}),
+])  # fmt: skip
+def test_bash_completes_options_their_values_and_paths(typed, offered, tmp_path):
+    (tmp_path / 'run.json').touch()
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'script').write_text(shtab.complete(parser(), 'bash'))
+    words = ['./train_fastai.py', *typed]
+    # as bash calls it: it finds what `complete` has registered by the last part of the path
+    code = """
+        . ./script
+        words=("$@") function=$(complete -p "$(basename "$1")" | grep -oP '(?<=-F )\\S+')
+        COMP_WORDS=("${words[@]}") COMP_CWORD=$(($# - 1))
+        "$function" "$1" "${words[-1]}" "${words[-2]}"
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(['bash', '-c', code, 'bash', *words], cwd=tmp_path, capture_output=True, text=True)
+    assert ({*done.stdout.split()}, done.stderr) == (offered, '')
+
+
+def test_the_script_can_be_run_by_its_name():
+    script = ROOT / 'train_fastai.py'
+    assert script.read_text().startswith('#!/usr/bin/env python3\n')
+    assert os.access(script, os.X_OK)

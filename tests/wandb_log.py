@@ -1,0 +1,30 @@
+"""What W&B has written offline, read without it: records of protobuf in the log format of LevelDB."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+BLOCK, HEADER = 2**15, 7  # bytes: each block begins anew, each part has a checksum (4), its length (2) and its kind (1)
+WHOLE, LAST = 1, 4
+
+
+def records(file: Path) -> Iterator[Record]:
+    """All records of a .wandb file, in order."""
+    content, at, record = file.read_bytes(), HEADER, b''
+    while at + HEADER < len(content):
+        if BLOCK - at % BLOCK < HEADER:  # no room for another part
+            at += BLOCK - at % BLOCK
+        length, kind = int.from_bytes(content[at + 4 : at + 6], 'little'), content[at + 6]
+        record += content[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if kind in (WHOLE, LAST):
+            yield Record.FromString(record)
+            record = b''
+
+
+def history(file: Path) -> list[dict]:
+    """What was logged, one dict a step."""
+    rows = [record.history.item for record in records(file) if record.HasField('history')]
+    return [{item.key or '.'.join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]
