@@ -1,12 +1,13 @@
-# Each target makes its own virtual environment first; PYTHON=python3.12 make ... chooses another Python.
+# PYTHON=python3.12 make ... chooses another Python.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready
 DEV := $(VENV)/ready-dev
 
-.PHONY: help demo test lint audit clean
+.PHONY: help demo test lint notebook audit clean
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@echo 'make TARGET; each makes its virtual environment ($(VENV)) first, if it needs one'
+	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## the whole job on the bundled digits: about four minutes on two cores, no network
 	$(VENV)/bin/python train_fastai.py --data digits $(ARGS)
@@ -17,6 +18,9 @@ test: $(DEV)  ## all tests, on all cores
 lint: $(DEV)  ## ruff, as CI runs it
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+notebook: $(DEV)  ## run the notebook anew, as it is committed: minutes
+	$(VENV)/bin/python .ci/notebook.py
 
 audit: $(DEV)  ## known vulnerabilities of what is installed, by pip-audit; needs the network
 	$(VENV)/bin/python .ci/audit.py

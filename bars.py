@@ -28,6 +28,6 @@ def progress(items: Sequence) -> Iterator:
 
 @contextmanager
 def without_bars_in_logs() -> Iterator[None]:
-    """Keep a library's bars from an output that draws none: fastprogress asks if it has `isatty`, not what that says."""
+    """Keep a library's bars from an output that draws none: fastprogress asks whether it has `isatty`, no more."""
     with nullcontext() if shows_bars() else redirect_stdout(StringIO()):
         yield

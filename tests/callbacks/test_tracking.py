@@ -13,7 +13,7 @@ import wandb
 from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import TINY
+from tiny import TINY, write_images
 from wandb_log import history, records
 
 from callbacks.tracking import tracked
@@ -230,3 +230,20 @@ def test_what_wandb_refuses_ends_in_one_line(make, monkeypatch, tmp_path):
     assert '\n' not in str(e.value)
     wandb.teardown()
     assert not (learn.path / 'history.csv').exists()
+
+
+@pytest.mark.slow
+def test_the_command_line_logs_a_whole_run(tmp_path):
+    options = '--data', write_images(tmp_path / 'images'), '--out', tmp_path / 'runs', '--name', 'a', '--epochs', '1'
+    command = [sys.executable, ROOT / 'train_fastai.py', *options, '--bs', '6', '--valid', '0.25']
+    done = subprocess.run([*command, '--track', 'tensorboard'], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert f'to watch: tensorboard --logdir {tmp_path}/runs\n' in done.stdout
+    run = tmp_path / 'runs/a'
+    log = EventAccumulator(str(run / 'tensorboard'), size_guidance={'images': 0, 'tensors': 0}).Reload()
+    assert len(scalars(log)['train_loss']) == 3  # not the sweep's
+    pictures = {f.relative_to(run / 'plots').with_suffix('').as_posix() for f in run.glob('plots/**/*.png')}
+    assert {*log.Tags()['images']} == pictures
+    assert {'lr_find', 'accuracy_loss', 'gradcam_mistakes', 'augmented/green'} <= pictures
+    summary = log.Tensors('summary/text_summary')[0].tensor_proto.string_val[0].decode()
+    assert json.loads(summary.strip('`')) == json.loads((run / 'summary.json').read_text())
