@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from time import perf_counter
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from fastai.callback.schedule import minimum, slide, steep, valley
 from fastai.learner import Learner
 from fastai.torch_core import get_random_states, set_random_states
+
+from interpret import plots
 
 
 def lowest(lrs: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple[float, tuple[float, float]]:
@@ -41,10 +44,16 @@ class LRSweep:
     lr: float
     rule: str
     reason: str
-    suggestions: dict[str, float]
-    lrs: list[float]
-    losses: list[float]
+    suggestions: dict[str, float] = field(repr=False)
+    lrs: list[float] = field(repr=False)
+    losses: list[float] = field(repr=False)
     seconds: float
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the curve, the choice and what other rules suggest."""
+        png = BytesIO()
+        plots.plot_sweep(self).savefig(png, format='png', dpi=90)
+        return png.getvalue()
 
 
 def find_lr(learn: Learner) -> LRSweep:

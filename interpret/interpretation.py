@@ -61,6 +61,10 @@ class GradCAMInterpretation(ClassificationInterpretation):
         preds, targs, losses = (o.as_subclass(Tensor) for o in learn.get_preds(dl=dl, with_loss=True, act=act))
         return cls(learn, dl, preds.float(), targs, losses.float(), act)
 
+    def __repr__(self) -> str:
+        right, n = (self.decoded == self.targs).sum().item(), len(self.targs)
+        return f'{type(self).__name__} of {n} images, {n - right} of them wrong: accuracy {right / n:.2%}'
+
     def __getitem__(self, idxs) -> tuple:
         """Inputs (loaded now), predictions, targets, decoded predictions and losses at `idxs`."""
         idxs = torch.as_tensor(idxs).reshape(-1).tolist()

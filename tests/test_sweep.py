@@ -1,11 +1,14 @@
 import random
+import re
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import minimum, slide, steep, valley
+from PIL import Image
 from tiny import TINY
 
 from sweep import find_lr, suggest
@@ -55,6 +58,16 @@ def test_leaves_everything_as_it_was_when_interrupted(learner, error, event):
     learn.remove_cb(Fail)
     assert find_lr(learn).lrs  # and the Learner still works
     assert state(learn) == before
+
+
+def test_a_repl_shows_the_choice_and_a_notebook_the_curve(learner):
+    sweep = find_lr(learner())
+    assert re.fullmatch(
+        r"LRSweep\(lr=.*, rule='lowest', reason='the rate with the lowest .*', seconds=.*\)", repr(sweep)
+    )
+    with Image.open(BytesIO(sweep._repr_png_())) as image:
+        assert image.size == (720, 405)  # 8 x 4.5 inches
+        assert np.asarray(image.convert('L')).std() > 5
 
 
 def test_names_the_rule_and_the_reason(learner):

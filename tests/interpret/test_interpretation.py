@@ -124,6 +124,10 @@ def test_mistakes_gives_k_or_all_there_are(interp, k, rows):
     assert interp.mistakes(k).index.tolist() == rows
 
 
+def test_a_repl_shows_how_many_are_wrong(interp):
+    assert repr(interp) == 'GradCAMInterpretation of 6 images, 3 of them wrong: accuracy 50.00%'
+
+
 def test_no_mistakes(files):
     interp = interpret(six(files), np.eye(3)[[0, 0, 1, 1, 2, 2]].clip(1e-6, 1).tolist())
     table = interp.mistakes()
