@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TINY, write_images
 from wandb_log import history, records
 
+from callbacks.tensorboard import RunLogger
 from callbacks.tracking import tracked
 from errors import UserError
 from train_fastai import fit, main
@@ -82,6 +83,7 @@ def killed_and_resumed(make, tool, epoch, batch, minutes):
         run(learn, tool, checkpoint_minutes=minutes)
     again = make(seed=1)
     again.path = learn.path
+    sleep(1)  # another process begins later: by that second TensorBoard sorts its files
     run(again, tool, resume=True)
     return again
 
@@ -157,6 +159,18 @@ def test_tensorboard_goes_on_in_the_same_log_without_a_step_twice(make, epoch, b
     assert scalars(events(again)).keys() == scalars(events(whole)).keys()
     steps = [step for step, _ in scalars(events(again))['train_loss']]
     assert steps == [*range(1, BATCHES * EPOCHS + 1)]
+
+
+def test_tensorboard_has_every_step_of_a_process_that_dies(make):
+    learn = make()
+    learn.add_cb(KillAt(1, 2))
+    logger = RunLogger(learn.path, {})
+    with pytest.raises(Killed):
+        fit(learn, EPOCHS, LR, cbs=[logger])
+    curves = scalars(events(learn))  # nothing has been closed
+    assert [step for step, _ in curves['train_loss']] == [*range(1, BATCHES + 4)]
+    assert [step for step, _ in curves['valid_accuracy']] == [BATCHES]
+    logger.close()
 
 
 def wandb_logs(learn):
