@@ -1,0 +1,35 @@
+"""Run the notebook anew and save it with its outputs, but small and without what only makes noise in a diff."""
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from nbclient import NotebookClient
+from PIL import Image
+
+
+def smaller(picture: str) -> str:
+    """A PNG in base64, with 256 colours: a third of the bytes, and nobody sees it."""
+    file = BytesIO()
+    Image.open(BytesIO(base64.b64decode(picture))).convert('RGB').quantize(256).save(file, 'png', optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+file = Path(__file__).parents[1] / 'notebooks/review_mistakes.ipynb'
+notebook = nbformat.read(file, 4)
+with TemporaryDirectory() as folder:  # where its run folder goes
+    NotebookClient(notebook, timeout=None, record_timing=False, resources={'metadata': {'path': folder}}).execute()
+notebook.metadata = {'kernelspec': {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'}}
+for cell in notebook.cells:
+    if cell.cell_type == 'code':
+        cell.outputs = [o for o in cell.outputs if o.get('name') != 'stderr']  # libraries' warnings, with paths of here
+        # a bar that is done leaves an empty output
+        cell.outputs = [o for o in cell.outputs if o.get('data', {}).get('text/html') not in ('', '<div></div>')]
+        for output in cell.outputs:
+            if 'image/png' in output.get('data', {}):
+                output.data['image/png'] = smaller(output.data['image/png'])
+nbformat.validate(notebook)
+nbformat.write(notebook, file)
+print(f'{file.name}: {file.stat().st_size / 1e3:.0f} kB')

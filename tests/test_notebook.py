@@ -1,0 +1,64 @@
+"""The notebook: as it is committed, and run anew."""
+
+import base64
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / 'notebooks/review_mistakes.ipynb'
+# its real ones, on images and with epochs that take seconds
+PARAMETERS = "data, fraction, bs, epochs, run, seconds = 'digits', 0.1, 8, 1, 'here', 1"
+PICTURES = 'dls', 'sweep', 'history', 'losses', 'gradcam', 'suspects-shown'
+
+
+@pytest.fixture
+def notebook():
+    return nbformat.read(FILE, 4)
+
+
+def code(notebook):
+    return {cell.id: cell for cell in notebook.cells if cell.cell_type == 'code'}
+
+
+def shown(cell, kind):
+    return [output.data[kind] for output in cell.outputs if kind in output.get('data', {})]
+
+
+def printed(cell):
+    return ''.join(output.text for output in cell.outputs if output.output_type == 'stream')
+
+
+def test_it_is_committed_as_it_ran_and_without_noise(notebook):
+    nbformat.validate(notebook)
+    cells = code(notebook)
+    assert [cell.execution_count for cell in cells.values()] == [*range(1, len(cells) + 1)]
+    assert {*notebook.metadata} == {'kernelspec'}
+    assert all({*cell.metadata} <= {'tags'} for cell in notebook.cells)
+    assert FILE.stat().st_size < 1_000_000
+    outputs = str([cell.outputs for cell in cells.values()])
+    assert not re.search(r'/home/|/root|/work|/tmp|/Users|Traceback|[Ww]arning', outputs)
+    assert outputs.count('<progress') == 0  # the bars are done
+
+
+@pytest.mark.slow
+def test_it_runs(notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    code(notebook)['parameters'].source = PARAMETERS
+    NotebookClient(notebook, timeout=300, resources={'metadata': {'path': tmp_path}}).execute()
+    cells = code(notebook)
+    assert all('error' not in {output.output_type for output in cell.outputs} for cell in cells.values())
+    for name in PICTURES:
+        (picture,) = shown(cells[name], 'image/png')
+        assert base64.b64decode(picture).startswith(b'\x89PNG'), name
+    (table,) = [html for html in shown(cells['fit'], 'text/html') if '<table' in html]
+    assert 'valid_accuracy' in table  # fastprogress's own for notebooks, not EpochLines' lines
+    assert re.search(r'^about \d+ (s|min) for 1 epoch of 16 batches on this', printed(cells['fit']), flags=re.M)
+    assert '\r' not in printed(cells['fit'])
+    assert shown(cells['interp'], 'text/plain')[-1].startswith('GradCAMInterpretation of 360 images, ')
+    assert "'layer4': (4, 2, 2)" in shown(cells['grad-cam'], 'text/plain')[0]
+    assert {f.name for f in tmp_path.iterdir()} == {'here'}
+    assert (tmp_path / 'here/models/best.pth').exists()
