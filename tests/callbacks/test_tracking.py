@@ -55,9 +55,9 @@ def offline(monkeypatch, tmp_path):
 def make(learner):
     """Makes a Learner whose run folder has what `main` leaves in it."""
 
-    def make(seed=0):
+    def make(seed=0, recipe=RECIPE, **kwargs):
         set_seed(seed)
-        learn = learner(RECIPE)
+        learn = learner(recipe, **kwargs)
         (learn.path / 'config.json').write_text(json.dumps({'options': {'lr': LR, 'name': 'über'}}))
         return learn
 
@@ -159,6 +159,21 @@ def test_tensorboard_goes_on_in_the_same_log_without_a_step_twice(make, epoch, b
     assert scalars(events(again)).keys() == scalars(events(whole)).keys()
     steps = [step for step, _ in scalars(events(again))['train_loss']]
     assert steps == [*range(1, BATCHES * EPOCHS + 1)]
+
+
+@pytest.mark.parametrize('tool', ['tensorboard', 'wandb'])
+def test_a_run_without_validation_images_has_the_other_curves(make, tool):
+    learn = make(recipe=replace(RECIPE, schedule='triangle'), valid=0.0)
+    table = run(learn, tool)
+    if tool == 'tensorboard':
+        curves = scalars(events(learn))
+        assert 'valid_loss' not in curves
+        assert [value for _, value in curves['train_accuracy']] == pytest.approx(list(table.train_accuracy))
+    else:
+        (file,) = wandb_logs(learn)
+        rows = [row for row in history(file) if 'train_accuracy' in row]
+        assert [row['train_accuracy'] for row in rows] == pytest.approx(list(table.train_accuracy))
+        assert [row['valid_loss'] for row in rows] == [None] * EPOCHS
 
 
 def test_tensorboard_has_every_step_of_a_process_that_dies(make):
