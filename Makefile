@@ -33,6 +33,6 @@ $(READY): requirements.txt
 	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(DEV): requirements-dev.txt $(READY)
+$(DEV): requirements-dev.txt requirements-export.txt $(READY)
 	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
 	touch $@

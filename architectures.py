@@ -12,7 +12,6 @@ from torch.hub import load_state_dict_from_url
 from torchvision import models
 from torchvision.models import ResNet
 
-from bars import shows_bars
 from data.sizes import SMALL, Size, told
 from errors import UserError
 from models import SpeedNet, add_dropout, set_last_stride, set_small_stem
@@ -75,6 +74,8 @@ def get_model(recipe: Recipe, n_out: int, size: Size, load: bool = True) -> nn.M
 
 def _load_pretrained(arch: str) -> nn.Module:
     """Torchvision's own network, with its default weights from torch's cache or the network."""
+    from bars import shows_bars  # here, as all the rest needs PyTorch and torchvision only
+
     weights = models.get_model_weights(arch).DEFAULT
     file = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(weights.url).path).name)
     try:

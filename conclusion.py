@@ -1,4 +1,4 @@
-"""The end of a run: its review, its summary beside the course project's, and the page."""
+"""The end of a run: its review, its summary beside the course project's, the page and the model card."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from pandas import isna
 from callbacks.history import kept_epoch
 from data.balance import imbalance
 from errors import UserError
+from interpret.card import write_card
 from interpret.report import write_report
 from interpret.review import review
 from reopen import load_run
@@ -20,7 +21,7 @@ COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
 def conclude(learn: Learner, history: pd.DataFrame, lr: float, test_selected_on: bool, seconds: float) -> None:
-    """Review the kept weights on the test set, write `summary.json`, print it beside the course's, write the page.
+    """Review the kept weights on the test set, write `summary.json`, print it beside the course's, write page and card.
 
     `lr` is the highest learning rate, and `seconds` is what sweep and training took.
     """
@@ -40,6 +41,7 @@ def conclude(learn: Learner, history: pd.DataFrame, lr: float, test_selected_on:
         'course_project': COURSE_PROJECT,
     }
     write_json(learn.path / 'summary.json', summary)
+    write_card(interp, summary)
     write_report(interp, learn.path)
     print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
     for key, theirs in COURSE_PROJECT.items():

@@ -68,7 +68,7 @@ def get_learner(
     """
     recipe = recipe or dls.recipe
     model, scales = get_model(recipe, len(dls.vocab), dls.size, load_pretrained), recipe.lr_scales
-    if isinstance(model, SpeedNet):
+    if isinstance(model, SpeedNet) and load_pretrained:
         model.whiten(_some(dls))
     learn = ResumableLearner(
         dls,
@@ -86,8 +86,8 @@ def get_learner(
     )
     learn.recipe = recipe
     learn.recorder.train_metrics = True
-    if recipe.test_views:
-        learn.add_cb(MeanOverViews(flip=recipe.flip > 0, shift=recipe.pad > 0))
+    if recipe.views:
+        learn.add_cb(MeanOverViews(**recipe.views))
     if dls.device.type == 'cuda':
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         learn.add_cb(MixedPrecision(AMPMode.BF16 if bf16 else AMPMode.FP16))

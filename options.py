@@ -11,6 +11,7 @@ from data.sizes import MIN_SIDE
 from errors import UserError
 from recipes import RECIPES, Recipe, recipe_for
 
+MAX_SIDE = 4096  # pixels
 DEFAULTS = {
     'data': 'cifar10',
     'recipe': 'plateau',
@@ -52,7 +53,10 @@ def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[d
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A run's config.json, with its recipe as a Recipe; UserError where it isn't one."""
+    """A run's config.json, with its recipe as a Recipe; UserError where it isn't one.
+
+    `classes`, `size` (height, width) and `resized`, which the first runs didn't keep, are None where they aren't there.
+    """
     try:
         config = json.loads(file.read_text(encoding='utf-8'))
         options = {**DEFAULTS, **config['options']}  # there may be new ones since
@@ -61,9 +65,24 @@ def read_config(file: Path) -> dict[str, Any]:
         _check_all(options)
         images, surroundings = str(config['images']), dict(config['surroundings'])
         recipe = Recipe.from_dict(config['recipe'])
-        return {'options': options, 'recipe': recipe, 'images': images, 'surroundings': surroundings}
+        model = _model(*map(config.get, ('classes', 'size', 'resized')))
+        return {'options': options, 'recipe': recipe, 'images': images, 'surroundings': surroundings, **model}
     except (ValueError, TypeError, KeyError) as e:  # not JSON, or not of this shape
         raise UserError(f'{file} is no config.json of a run ({type(e).__name__}: {e})') from e
+
+
+def _model(classes: Any, size: Any, resized: Any) -> dict[str, Any]:
+    """What a trained model takes and says; ValueError where it can't be that."""
+    if (classes, size, resized) != (None, None, None):
+        if not (isinstance(classes, list) and all(isinstance(o, str) for o in classes)):
+            raise ValueError('classes are names')
+        if not len({*classes}) == len(classes) > 1:
+            raise ValueError('classes are two or more, each another')
+        if not (isinstance(size, list) and len(size) == 2 and all(_is(int, 1, o, MAX_SIDE) for o in size)):
+            raise ValueError(f'size {size}')
+        if not isinstance(resized, bool):
+            raise ValueError(f'resized {resized}')
+    return {'classes': classes, 'size': size and tuple(size), 'resized': resized}
 
 
 def refuse_conflicts(given: dict[str, Any], kept: dict[str, Any], run: Path) -> None:
@@ -93,7 +112,8 @@ def _check_all(options: dict[str, Any]) -> None:
     if o['arch']:
         check_arch(o['arch'])
     _check(o, 'pretrained', isinstance(o['pretrained'], bool), 'true or false')
-    _check(o, 'size', o['size'] is None or _is(int, MIN_SIDE, o['size'], 4096), f'from {MIN_SIDE} to 4096 pixels')
+    size = o['size'] is None or _is(int, MIN_SIDE, o['size'], MAX_SIDE)
+    _check(o, 'size', size, f'from {MIN_SIDE} to {MAX_SIDE} pixels')
     _check(o, 'epochs', o['epochs'] is None or _is(int, 1, o['epochs'], 1e9), 'at least 1')
     _check(o, 'bs', o['bs'] is None or _is(int, 2, o['bs'], 1e9), 'at least 2, since BatchNorm needs more images')
     _check(o, 'lr', o['lr'] == 'auto' or _is(float, 1e-30, o['lr'], 1e30), 'a number above 0, or auto')

@@ -52,6 +52,11 @@ class Recipe:
         """What the learning rate is multiplied by in each parameter group; the last is 1."""
         return [1.0] if self.bias_lr == 1 else [self.bias_lr, 1.0]
 
+    @property
+    def views(self) -> dict[str, bool] | None:
+        """How an image is looked at once trained, the arguments of `mean_over_views`; None is as it is, once."""
+        return {'flip': self.flip > 0, 'shift': self.pad > 0} if self.test_views else None
+
     @classmethod
     def from_dict(cls, values: dict) -> 'Recipe':
         """The Recipe that `asdict` and JSON have made `values` of; TypeError or ValueError where they can't be one."""

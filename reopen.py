@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 
 from data.loaders import get_dls
+from data.unseen import unseen_dls
 from errors import UserError
 from learner import get_learner
 from options import loader_options, read_config
@@ -26,8 +28,27 @@ def load_run(run: str | Path) -> Learner:
     config = read_config(run / 'config.json')
     dls = get_dls(**loader_options(config['options'], config['recipe']))
     refuse_other_images(dls, config, run)
-    learn = get_learner(dls, path=run, load_pretrained=False)
-    file = run / 'models/best.pth'
+    return _with_kept_weights(dls, run)
+
+
+def load_model(run: str | Path, device: torch.device | None = None) -> Learner:
+    """The Learner of a run, without its images, to predict others: `learn.predict(file)`, `learn.dls.test_dl(files)`.
+
+    It takes the run's config.json and models/best.pth, and runs no code that they may hold. `device` is fastai's
+    default device, if not given. UserError where they can't be used, or are of a run that didn't keep its classes yet.
+    """
+    run = Path(run).expanduser()
+    config = read_config(run / 'config.json')
+    if config['classes'] is None:
+        way_out = f'repeat it with train_fastai.py --config {shlex.quote(str(run / "config.json"))}'
+        raise UserError(f'{run} is of an older version, which kept no classes and size in config.json: {way_out}')
+    model = (config[name] for name in ('recipe', 'classes', 'size', 'resized'))
+    return _with_kept_weights(unseen_dls(*model, device), run)
+
+
+def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:
+    """The Learner for `dls` with the weights that `run` has kept; UserError where they are another model's."""
+    learn, file = get_learner(dls, path=run, load_pretrained=False), run / 'models/best.pth'
     try:
         learn.model.load_state_dict(load_tensors(file))
     except (RuntimeError, TypeError) as e:

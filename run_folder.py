@@ -73,7 +73,8 @@ def locked(run: Path) -> Iterator[None]:
 def write_json(path: Path, content: dict) -> None:
     """Write `content` to `path`: the whole of it, or nothing."""
     with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
+        text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+        part.write_text(text, encoding='utf-8', errors='backslashreplace')  # as JSON has it, where a name isn't UTF-8
 
 
 def surroundings() -> dict:

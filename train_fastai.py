@@ -153,7 +153,8 @@ def main(
             refuse_other_images(dls, kept, run)
         else:
             begun = {'images': fingerprint_images(dls), 'left_out': len(dls.left_out), 'surroundings': surroundings()}
-            run = new_run(options['out'], options['name'], {'options': options, 'recipe': asdict(made_by), **begun})
+            model = {'recipe': asdict(made_by), 'classes': list(dls.vocab), 'size': dls.size, 'resized': dls.resized}
+            run = new_run(options['out'], options['name'], {'options': options, **model, **begun})
         if dls.left_out:
             listed = write_bad_images(run, dls.left_out)
             print(f'files left out: {len(dls.left_out):,}; all are listed with the reason in {listed}')

@@ -55,7 +55,7 @@ def check_images(path: Path, skip_bad: bool = False, size: int | None = None) ->
     chosen, resized = choose_size(sizes, size)
     bad = sorted(bad + odd_ones(sizes, chosen, resized))
     if bad and not skip_bad:
-        some = ', '.join(f'{_printable(file.relative_to(path))} ({reason})' for file, reason in bad[:3])
+        some = ', '.join(f'{printable(file.relative_to(path))} ({reason})' for file, reason in bad[:3])
         count = '1 file' if len(bad) == 1 else f'{len(bad):,} files'
         more = ', ...' if len(bad) > 3 else ''
         resize = ', or --size, which resizes all' if any('the others are' in reason for _, reason in bad) else ''
@@ -98,6 +98,6 @@ def _decode(files: list[Path]) -> tuple[dict[Path, Size], list[tuple[Path, str]]
     return sizes, bad
 
 
-def _printable(name: Path) -> str:
+def printable(name: Path) -> str:
     """`name` with line breaks, escape codes and what isn't UTF-8 written as in Python: a message is one line."""
     return repr(str(name))[1:-1]

@@ -63,6 +63,22 @@ def check_file(file: Path) -> tuple[int, int]:
     Damage shows where the format allows: PNG has checksums, and the code words of a JPEG often no longer add up. In the
     other formats, and in part of a JPEG, a changed byte makes just another image, which no reader can tell.
     """
+    with _checked(file) as is_jpeg:
+        if is_jpeg:
+            open_rgb(file, CHECKED)
+            return _jpeg_size(file)
+        return open_rgb(file).shape
+
+
+def read_image(file: Path, shorter: int | None = None) -> PILImage:
+    """What `open_rgb` gives of a file that nobody has checked; raises `BadImage` as `check_file` does."""
+    with _checked(file):
+        return open_rgb(file, shorter)
+
+
+@contextmanager
+def _checked(file: Path) -> Iterator[bool]:
+    """Look for damage in `file`, say whether it's a JPEG, and make of all that its opening raises a `BadImage`."""
     _check_entry(file)
     with _c_stderr() as printed, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of unusual metadata, which is not looked at
@@ -73,14 +89,13 @@ def check_file(file: Path) -> tuple[int, int]:
             if head == b'\x89PNG':
                 with Image.open(file, formats=['PNG']) as im:
                     im.verify()  # every chunk's checksum: decoding skips those of the pixels
-            if head.startswith(b'\xff\xd8'):
+            is_jpeg = head.startswith(b'\xff\xd8')
+            if is_jpeg:
                 _check_jpeg(file)
                 for line in printed():
                     if line.startswith('Corrupt JPEG data'):
                         raise BadImage(f'damaged ({line})')
-                open_rgb(file, CHECKED)
-                return _jpeg_size(file)
-            return open_rgb(file).shape
+            yield is_jpeg
         except BadImage:
             raise
         except Exception as e:  # Pillow's decoders raise nearly every type there is

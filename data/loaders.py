@@ -41,8 +41,9 @@ def get_dls(
     they aren't given. `fraction` of the training images is kept. The validation set is the one that comes with `path`,
     else `valid` of those images, both parts stratified by class; with `valid='test'` it's the test set too, with 0
     there is none. Batches are N x 3 x H x W, normalised, and class indices; H and W, `dls.size`, are `size` or what
-    `data.sizes` says. `dls.class_counts` has the training images of each class, and `dls.left_out` the files that
-    `skip_bad` leaves out, each with the reason. Raises UserError when the images can't be used or are too few.
+    `data.sizes` says, and `dls.resized` is whether the images have another. `dls.class_counts` has the training images
+    of each class, and `dls.left_out` the files that `skip_bad` leaves out, each with the reason. Raises UserError when
+    the images can't be used or are too few.
     """
     recipe = recipe or recipe_for(path)
     bs = bs or recipe.bs
@@ -68,11 +69,7 @@ def get_dls(
         num_workers = min(defaults.cpus, 8) if on_gpu and not dl_kwargs else 0
     starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
-        # a crop of a quarter of an image is then still of its own pixels
-        blocks=(
-            TransformBlock(type_tfms=OpenImage(2 * max(images.size) if images.resized else None)),
-            CategoryBlock(vocab=images.classes),
-        ),
+        blocks=(TransformBlock(type_tfms=OpenImage(images.size, images.resized)), CategoryBlock(vocab=images.classes)),
         get_y=parent_label,
         splitter=lambda items: [range(*ends) for ends in pairwise(starts)],
         item_tfms=item_tfms,
@@ -88,7 +85,7 @@ def get_dls(
         pin_memory=on_gpu,
         dl_kwargs=dl_kwargs,
     )
-    dls.recipe, dls.size, dls.left_out = recipe, images.size, images.bad
+    dls.recipe, dls.size, dls.resized, dls.left_out = recipe, images.size, images.resized, images.bad
     dls.class_counts = count_classes(train, images.classes)
     return dls
 

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from fastai.vision.augment import DisplayedTransform, RandTransform
 from fastai.vision.core import PILImage, TensorImage
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from data.batched import BatchedCompose
-from data.files import BadImage, open_rgb
+from data.files import BadImage, open_rgb, read_image
+from data.sizes import Size, odd_ones
 from errors import UserError
 from recipes import Recipe
 
+BILINEAR = Image.Resampling.BILINEAR  # over all the pixels that become one
 CENTRE = 0.875  # of the resized shorter side, what the centre crop keeps: 224 of 256, torchvision's and timm's usual
 
 
@@ -52,21 +54,36 @@ def get_transforms(recipe: Recipe, size: tuple[int, int], resize: bool = False) 
 
 
 class OpenImage(DisplayedTransform):
-    """A file as it was checked, or what `learn.predict` takes besides, as a PILImage; `shorter` is as in `open_rgb`."""
+    """A file, or what `learn.predict` takes besides, as a PILImage for the other transforms.
+
+    Where those resize (`resized`), a JPEG is decoded no larger than they need. Else an image of another than `size`
+    (height, width), which only a prediction can have, is scaled with its proportions until it covers that, and its
+    centre cut out. A file is as it was checked, or with `check` checked now.
+    """
 
     input_types = str, Path, bytes, np.ndarray, Image.Image  # which `learn.predict` asks for
 
-    def __init__(self, shorter: int | None = None):
-        self.shorter = shorter
+    def __init__(self, size: Size, resized: bool, check: bool = False):
+        self.size, self.resized, self.check = size, resized, check
+        self.shorter = 2 * max(size) if resized else None  # a crop of a quarter is then still of its own pixels
 
     def encodes(self, item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
-        """RGB; UserError where the file is no longer what it was."""
+        """RGB; UserError where the file is no longer what it was, and where it's checked `BadImage`."""
         if not isinstance(item, str | Path):
-            return PILImage.create(PILImage.create(item).convert('RGB'))
-        try:
-            return open_rgb(item, self.shorter)
-        except BadImage as e:  # since it was checked
-            raise UserError(f'{item} is no longer what it was: {e}') from e
+            image = PILImage.create(PILImage.create(item).convert('RGB'))
+        elif self.check:
+            image = read_image(Path(item), self.shorter)
+        else:
+            try:
+                image = open_rgb(item, self.shorter)
+            except BadImage as e:  # since it was checked
+                raise UserError(f'{item} is no longer what it was: {e}') from e
+        if self.resized and self.check and (odd := odd_ones({Path(): image.shape}, self.size, True)):
+            raise BadImage(odd[0][1])
+        if self.resized or image.shape == self.size:
+            return image
+        # fastai's own crop can round to nothing where an image is a pixel wide
+        return PILImage.create(ImageOps.fit(image, self.size[::-1], BILINEAR))
 
 
 class AlbumentationsTransform(RandTransform):

@@ -34,6 +34,12 @@ def label_quality(preds: Tensor, targs: Tensor) -> Tensor:
     return (adjusted.gather(1, labels).squeeze(1) - other + 1) / 2
 
 
+def stamp(faithfulness: pd.DataFrame | None, layer: str) -> str:
+    """What to say beside the maps of `layer` if they were measured and don't explain the model; else ''."""
+    measured = faithfulness is not None and layer in faithfulness.index
+    return 'not faithful here' if measured and not faithfulness.faithful[layer] else ''
+
+
 class GradCAMInterpretation(ClassificationInterpretation):
     """fastai's `ClassificationInterpretation`, with what was predicted kept, the mistakes as a table and their maps.
 
@@ -90,8 +96,7 @@ class GradCAMInterpretation(ClassificationInterpretation):
 
     def stamp(self, layer: str) -> str:
         """What to say beside the maps of `layer` if they were measured and don't explain this model; else ''."""
-        table = self.faithfulness
-        return '' if table is None or layer not in table.index or table.faithful[layer] else 'not faithful here'
+        return stamp(self.faithfulness, layer)
 
     def suspects(self, k: int | None = 25) -> pd.DataFrame:
         """The `k` images, right or wrong, whose label is the most doubtful, worst first; columns as in `mistakes`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastai.data.external import fastai_cfg
-from tiny import TINY, tiny_dls, tiny_model, write_images
+from tiny import TINY, tiny_dls, tiny_model, write_images, write_run
 
 import train_fastai
 
@@ -39,6 +39,14 @@ def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
         return train_fastai.get_learner(tiny_dls(folder, recipe, **kwargs), recipe, runs[-1])
 
     return make
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A run folder of the tiny images, with the untrained weights of a `tiny_net`."""
+    for user in ('learner', 'export', 'tiny'):
+        monkeypatch.setattr(f'{user}.get_model', tiny_model)
+    return write_run(tmp_path / 'runs', folder)
 
 
 @pytest.fixture

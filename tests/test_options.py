@@ -17,7 +17,8 @@ def kept(given=None):
 
 def written(file, **changes):
     options, recipe = settle({})
-    content = {'options': options, 'recipe': asdict(recipe), 'images': 'a', 'surroundings': {}, **changes}
+    model = {'recipe': asdict(recipe), 'classes': ['cat', 'dog'], 'size': [16, 24], 'resized': False}
+    content = {'options': options, **model, 'images': 'a', 'surroundings': {}, **changes}
     file.write_text(json.dumps(content))
     return file
 
@@ -76,9 +77,30 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
     config = read_config(written(tmp_path / 'config.json'))
     assert config['recipe'] == PLATEAU
     assert config['options'] == DEFAULTS
+    assert (config['classes'], config['size'], config['resized']) == (['cat', 'dog'], (16, 24), False)
+
+
+def test_the_first_runs_kept_no_classes_and_no_size(tmp_path):
+    file = written(tmp_path / 'config.json')
+    content = json.loads(file.read_text())
+    del content['classes'], content['size'], content['resized']
+    file.write_text(json.dumps(content))
+    assert [read_config(file)[name] for name in ('classes', 'size', 'resized')] == [None] * 3
 
 
 @pytest.mark.parametrize('changes', [
+    {'classes': ['cat']},
+    {'classes': ['cat', 'cat']},
+    {'classes': ['cat', 1]},
+    {'classes': 'cats'},
+    {'size': [16]},
+    {'size': [0, 16]},
+    {'size': [16.0, 16]},
+    {'size': [10**6, 10**6]},
+    {'size': 16},
+    {'size': None},
+    {'resized': 0},
+    {'resized': None},
     {'options': {**DEFAULTS, 'unknown': 1}},
     {'recipe': {'pad': 0.1}},
     {'recipe': {**asdict(PLATEAU), 'mom': '0.9'}},

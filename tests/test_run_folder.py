@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,12 @@ def test_json_is_readable_and_keeps_unicode(tmp_path):
     text = (tmp_path / 'a.json').read_text(encoding='utf-8')
     assert '\N{CAT FACE}' in text
     assert json.loads(text) == {'name': 'Katze \N{CAT FACE}', 'valid': 0.1}
+
+
+def test_json_keeps_a_name_that_is_not_utf_8(tmp_path):
+    name = os.fsdecode(b'caf\xe9')
+    write_json(tmp_path / 'a.json', {'classes': [name]})
+    assert json.loads((tmp_path / 'a.json').read_text(encoding='utf-8')) == {'classes': [name]}
 
 
 def test_fingerprint_is_over_names_and_contents(tmp_path):

@@ -63,10 +63,8 @@ def test_run_folder_is_complete(finished):
     folder, _ = finished
     files = {f.relative_to(folder).as_posix() for f in folder.rglob('*') if f.is_file()}
     tables = {f'{name}.json' for name in ('config', 'sweep', 'summary')}
-    tables |= {f'{name}.csv' for name in ('history', 'mistakes', 'per_class', 'faithfulness')} | {
-        'report.html',
-        '.lock',
-    }
+    tables |= {f'{name}.csv' for name in ('history', 'mistakes', 'per_class', 'faithfulness')}
+    tables |= {'report.html', 'model_card.md', '.lock'}
     tables |= {f'models/{name}.pth' for name in ('best', 'last', 'last.previous')}
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
@@ -107,6 +105,7 @@ def test_summary_agrees_with_the_other_files(finished):
     options, recipe = config['options'], config['recipe']
     assert (options['epochs'], options['bs'], options['seed'], options['recipe']) == (2, 6, 42, 'plateau')
     assert (recipe['epochs'], recipe['bs'], recipe['mom']) == (2, 6, 0.9)
+    assert (config['classes'], config['size'], config['resized']) == (['blue', 'green', 'red'], [16, 16], False)
     sweep = json.loads((folder / 'sweep.json').read_text())
     assert summary['lr'] == pytest.approx(sweep['lr'])
     trained = sum(float(row['seconds']) for row in rows)
@@ -143,11 +142,15 @@ def test_existing_name_is_refused(finished):
 
 def test_review_again_without_training_gives_the_same(finished):
     folder, _ = finished
-    tables = ('mistakes.csv', 'per_class.csv', 'faithfulness.csv', 'summary.json', 'models/best.pth', 'history.csv')
+    tables = (
+        'mistakes.csv', 'per_class.csv', 'faithfulness.csv', 'summary.json', 'models/best.pth', 'history.csv',
+        'model_card.md',
+    )  # fmt: skip
     old = {f: (folder / f).read_bytes() for f in tables}
     (folder / 'mistakes.csv').unlink()
     (folder / 'faithfulness.csv').unlink()
     (folder / 'report.html').unlink()
+    (folder / 'model_card.md').write_text('an older one')
     done = run('--review', folder)
     assert done.returncode == 0, done.stderr
     assert (folder / 'report.html').exists()
@@ -393,7 +396,7 @@ def test_repl_line(learner):
 
 
 def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
-    (block,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
+    (block,) = re.findall(r'## In a notebook.*?```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('learner.get_model', tiny_model)
     names = {}

@@ -1,16 +1,21 @@
 """Images, a network and a recipe so small that a training run takes a second."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from fastai.data.core import DataLoaders
 from PIL import Image
 from torch import nn
 
+from architectures import get_model
 from data.loaders import get_dls
 from models import SpeedNet
+from options import settle
 from recipes import PLATEAU, Recipe
+from run_folder import new_run
+from tensor_file import save_tensors
 
 TINY = replace(PLATEAU, bs=4, sweep_steps=30)
 
@@ -31,6 +36,26 @@ def write_images(root: Path, train: int = 8, test: int = 4, size: tuple[int, int
 def tiny_dls(folder: Path, recipe=TINY, **kwargs) -> DataLoaders:
     """Loaders of such a folder: batches of 4, a quarter of the training images held out, no workers."""
     return get_dls(folder, recipe, **{'bs': 4, 'valid': 0.25, 'num_workers': 0, **kwargs})
+
+
+def write_run(
+    out: Path, data: Path, recipe=TINY, classes=('blue', 'green', 'red'), size=(16, 16), resized=False
+) -> Path:
+    """What predictions take of a run on `data`: config.json, and weights that nobody has trained, in `out`/run."""
+    options, _ = settle({'data': str(data)})
+    model = {'recipe': asdict(recipe), 'classes': list(classes), 'size': size, 'resized': resized}
+    run = new_run(out, 'run', {'options': options, **model, 'images': '', 'surroundings': {}})
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = get_model(recipe, len(classes), size)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # the statistics of this one batch
+        model(torch.randn(8, 3, *size))
+        head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        head.weight *= 10  # or all images would be much the same to it
+    save_tensors(model.state_dict(), run / 'models/best.pth')
+    return run
 
 
 def tiny_net(n_out: int, last_stride: int, dropout: float) -> nn.Module:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from fastai.vision.core import PILImage
 
-from data.transforms import AlbumentationsTransform, get_transforms
+from data.files import BadImage
+from data.transforms import AlbumentationsTransform, OpenImage, get_transforms
 from recipes import PLATEAU, REFERENCE
 
 SIZE = 16, 24  # height, width
@@ -138,3 +139,36 @@ def test_a_resized_image_is_trained_on_random_parts_of_it():
     assert 0.9 < max(shares) < 1.03
     assert 0.73 < min(ratios) < 0.78
     assert 1.28 < max(ratios) < 1.37
+
+
+def grey(rows):
+    return PILImage.create(np.repeat(np.array(rows, np.uint8)[..., None], 3, 2))
+
+
+def opened(image, size):
+    return np.asarray(OpenImage(size, resized=False)(image))[..., 0].tolist()
+
+
+def test_what_is_wider_or_higher_than_the_others_loses_its_ends():
+    assert opened(grey([[0, 10, 20, 30], [40, 50, 60, 70]]), (2, 2)) == [[10, 20], [50, 60]]
+    assert opened(grey([[0], [10], [20]]), (1, 1)) == [[10]]
+
+
+def test_what_is_larger_than_the_others_is_averaged():
+    # bilinear over all pixels: at half the size a pixel counts by 1 less half its distance, here 3/7, 3/7 and 1/7
+    assert opened(grey([[0, 70, 140, 210]] * 4), (2, 2)) == [[50, 160], [50, 160]]
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 1000), (1000, 1), (300, 200)])
+def test_every_shape_becomes_the_size_of_the_others(shape):
+    image = PILImage.create(np.zeros((*shape, 3), np.uint8))
+    assert OpenImage((49, 48), resized=False)(image).shape == (49, 48)
+    assert OpenImage((49, 48), resized=True)(image).shape == shape  # others do that
+
+
+@pytest.mark.parametrize(('shape', 'reason'), [((15, 40), r'^40x15, less than 16'), ((700, 20), r'^20x700, over 20 ')])
+def test_what_cannot_be_resized_is_told_of_where_nobody_has_checked(shape, reason, tmp_path):
+    PILImage.create(np.zeros((*shape, 3), np.uint8)).save(tmp_path / 'x.png')
+    assert OpenImage((32, 32), resized=False, check=True)(tmp_path / 'x.png').shape == (32, 32)
+    with pytest.raises(BadImage, match=reason):
+        OpenImage((32, 32), resized=True, check=True)(tmp_path / 'x.png')

@@ -1,0 +1,124 @@
+import json
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from tiny import TINY, tiny_net, write_run
+
+import export as module
+from callbacks.views import MeanOverViews
+from classifier import Classifier
+from export import export, main
+from recipes import SPEEDRUN
+from reopen import load_model
+
+
+@pytest.fixture
+def photos(folder):
+    """The test images: files, and uint8, N x 3 x H x W."""
+    files = sorted((folder / 'test').rglob('*.png'))
+    return files, np.stack([np.asarray(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
+
+
+def predicted(run, files):
+    learn = load_model(run)
+    return torch.stack([learn.predict(file)[2] for file in files])
+
+
+def test_onnx_gives_the_learners_probabilities_for_any_number_of_images(run, photos):
+    import onnxruntime
+
+    said = export(run, 'onnx')
+    checked = rf"{run}/model\.onnx: its .* by at most \S+ from the Learner on 12 of the run's test images"
+    assert re.fullmatch(checked, said)
+    assert [file.name for file in run.iterdir() if 'onnx' in file.name] == ['model.onnx']  # one, with the weights
+    session = onnxruntime.InferenceSession(run / 'model.onnx')
+    files, pixels = photos
+    expected = predicted(run, files)
+    for n in (1, 5, 12):
+        (got,) = session.run(['probabilities'], {'images': pixels[:n]})
+        torch.testing.assert_close(torch.from_numpy(got), expected[:n], atol=1e-4, rtol=0)
+    about = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert about['classes'] == ['blue', 'green', 'red']
+    assert about['size'] == [16, 16]
+
+
+def test_safetensors_gives_them_too_and_says_how_in_its_header(run, photos, tmp_path):
+    said = export(run, 'safetensors', tmp_path)  # a folder
+    assert said.startswith(f'{tmp_path}/model.safetensors: its probabilities differ by at most ')
+    with safe_open(tmp_path / 'model.safetensors', 'pt') as f:
+        about, weights = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    assert about.pop('format') == 'pt'
+    about = {key: json.loads(value) for key, value in about.items()}
+    assert set(about) == {'classes', 'size', 'mean', 'std', 'architecture', 'recipe'}
+    model = tiny_net(3, 1, 0.0)
+    model.load_state_dict(weights)
+    files, pixels = photos
+    with torch.no_grad():
+        got = Classifier(model, TINY).eval()(torch.from_numpy(pixels))
+    torch.testing.assert_close(got, predicted(run, files), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('recipe', [replace(TINY, test_views=True), replace(SPEEDRUN, bs=4)])
+def test_what_else_a_recipe_predicts_by_is_in_the_file(run, folder, tmp_path, recipe):
+    another = write_run(tmp_path / 'another', folder, recipe)
+    for format in ('onnx', 'safetensors'):
+        assert "on 12 of the run's test images" in export(another, format)
+    file = folder / 'test/red/00.png'
+    plain = load_model(another)
+    plain.remove_cb(MeanOverViews)
+    assert (load_model(another).predict(file)[2] - plain.predict(file)[2]).abs().max() > 1e-3
+
+
+def test_without_the_runs_images_it_is_checked_on_random_ones(run, folder, tmp_path):
+    folder.rename(tmp_path / 'elsewhere')
+    said = export(run, 'safetensors', tmp_path / 'a.st')
+    assert said.endswith("on 100 random images, as the run's are not here")
+    assert (tmp_path / 'a.st').is_file()
+
+
+def test_of_many_test_images_it_takes_a_hundred_of_all_classes(folder):
+    for name in ('red', 'green', 'blue'):
+        for i in range(100, 200):
+            (folder / f'test/{name}/{i}.png').touch()
+    files = module._files(str(folder))[0]
+    assert len(files) == len({*files}) == 100
+    assert min(sum(file.parent.name == name for file in files) for name in ('red', 'green', 'blue')) >= 33
+
+
+def test_of_class_folders_alone_it_takes_any_images(folder):
+    assert [len(o) for o in module._files(str(folder / 'test'))] == [12, len("of the run's images")]
+
+
+def test_a_file_that_says_otherwise_is_not_left_behind(run, monkeypatch, capsys):
+    monkeypatch.setattr(Classifier, 'forward', lambda self, images: self.model(images / 255).softmax(1))
+    for format in ('onnx', 'safetensors'):
+        with pytest.raises(SystemExit) as e:
+            main(str(run), format)
+        assert e.value.code == 2
+        assert re.fullmatch(
+            r'export\.py: .*model\.\w+ is not written: its probabilities would differ by \S+ from the Learner\n',
+            capsys.readouterr().err,
+        )
+    assert sorted(file.name for file in run.iterdir()) == ['config.json', 'models']
+
+
+@pytest.mark.parametrize(('format', 'package'), [('onnx', 'onnxscript'), ('safetensors', 'safetensors')])
+def test_a_missing_package_is_named_with_the_way_to_get_it(run, format, package, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit) as e:
+        main(str(run), format)
+    assert e.value.code == 2
+    assert capsys.readouterr().err == f'export.py: --format {format} needs {package}: pip install {package}\n'
+
+
+def test_cifar10_is_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr('data.sources.untar_data', lambda *args: pytest.fail('it asks the network'))
+    assert module._files('cifar10') == ([], '')
+    files, whose = module._files('digits')  # which are bundled
+    assert (len(files), whose) == (100, "of the run's test images")
