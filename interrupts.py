@@ -6,6 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
+
+from fastai.torch_core import num_distrib, rank_distrib
 
 
 @contextmanager
@@ -15,18 +18,24 @@ def deferred_interrupts() -> Iterator[threading.Event]:
     Whoever finds it set winds up and raises KeyboardInterrupt; if nobody did, that comes at the end. In another thread
     than the main one, which alone may handle signals, nothing changes.
     """
-    asked, here = threading.Event(), os.getpid()
+    asked, here, first = threading.Event(), os.getpid(), 0.0
 
     def ask(signum, frame):
+        nonlocal first
         if os.getpid() != here:  # a worker that has only just been forked
             return
         if asked.is_set():
+            if num_distrib() > 1 and monotonic() - first < 2:  # Slurm tells all processes, and the launcher them again
+                return
             if hasattr(signal, 'SIGCHLD'):  # torch's handler would raise an error for each worker
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for worker in multiprocessing.active_children():
                 worker.kill()
             raise KeyboardInterrupt
         asked.set()
+        first = monotonic()
+        if rank_distrib():
+            return
         with suppress(OSError):  # where stderr is closed
             # not `print`, which may be what was interrupted
             os.write(2, b'\nstopping after this batch; once more to stop at once\n')

@@ -34,6 +34,7 @@ from callbacks.triangle import Triangle
 from callbacks.views import MeanOverViews
 from interrupts import deferred_interrupts
 from models import SpeedNet
+from ranks import rank0, shared_training
 from recipes import Recipe
 
 
@@ -147,9 +148,11 @@ def fit(
     if not shows_bars():
         cbs.append(EpochLines())
     with deferred_interrupts() as stop:
-        checkpoint = Checkpoint(models, checkpoint_minutes, stop, load_checkpoint(models) if resume else None)
+        state = rank0(load_checkpoint, models) if resume else None
+        checkpoint = Checkpoint(models, checkpoint_minutes, stop, state)
         try:
-            learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
+            with shared_training(learn):
+                learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
         finally:
             learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None
     return history.table

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
+from fastai.torch_core import num_distrib, rank_distrib
 
 from data.loaders import get_dls
 from data.unseen import unseen_dls
@@ -76,5 +77,7 @@ def says_how_to_go_on(run: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, OSError, RuntimeError):
-        print(f'to go on: python train_fastai.py --resume {shlex.quote(str(run))}', file=sys.stderr)
+        launch = 'accelerate launch' if num_distrib() > 1 else 'python'
+        if not rank_distrib():
+            print(f'to go on: {launch} train_fastai.py --resume {shlex.quote(str(run))}', file=sys.stderr)
         raise

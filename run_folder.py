@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from fastai.data.core import DataLoaders
+from fastai.torch_core import num_distrib, rank_distrib
 
 from atomic import remove_parts, replacing
 from errors import UserError
@@ -59,7 +60,7 @@ def locked(run: Path) -> Iterator[None]:
     By `lockf`: `flock` would stay with the loader's workers, which outlive a killed process. On a file of its own, as
     the lock goes when the process closes the file, however often it had opened it.
     """
-    if fcntl is None:
+    if fcntl is None or rank_distrib():  # rank 0 holds it for all
         yield
         return
     with (run / '.lock').open('w') as file:
@@ -80,6 +81,7 @@ def write_json(path: Path, content: dict) -> None:
 def surroundings() -> dict:
     """What a run's numbers depend on besides its options: versions, code and device."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    processes = f'{num_distrib()} x ' if num_distrib() > 1 else ''
     here = Path(__file__).parent
     code = [file for folder in ('.', 'callbacks', 'data', 'interpret') for file in (here / folder).glob('*.py')]
     return {
@@ -87,7 +89,7 @@ def surroundings() -> dict:
         **{library: version(library) for library in LIBRARIES},
         'commit': _git_commit(here),
         'code': fingerprint(here, sorted(code)),
-        'device': gpu or f'cpu, {torch.get_num_threads()} threads',
+        'device': processes + (gpu or f'cpu, {torch.get_num_threads()} threads'),
     }
 
 

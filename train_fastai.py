@@ -25,7 +25,7 @@ warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from in
 
 from fastai.callback.core import Callback
 from fastai.learner import Learner
-from fastai.torch_core import set_seed
+from fastai.torch_core import rank_distrib, set_seed
 from fastcore.script import call_parse
 
 from architectures import with_network
@@ -42,6 +42,7 @@ from interpret.review import review
 from learner import fit, get_learner
 from models import cifar_resnet18
 from options import loader_options, read_config, refuse_conflicts, settle
+from ranks import first_on_its_machine, one_of_several, rank0
 from recipes import PLATEAU, RECIPES, REFERENCE, SPEEDRUN, Recipe
 from reopen import name_changes, refuse_other_images, says_how_to_go_on
 from run_folder import fingerprint_images, locked, new_run, remove_leftovers, surroundings, write_json
@@ -59,21 +60,24 @@ def train(learn: Learner, options: dict, cbs: Sequence[Callback] = ()) -> None:
     `cbs` are called in the training besides those of `fit`. What the folder has already, the sweep's result and a
     checkpoint, is where it goes on.
     """
-    run = learn.path
+    run, sweep = learn.path, None
+
+    def draw(name, plot, *args):
+        rank0(lambda: plots.save_figure(plot(*args), run / f'plots/{name}.png'))
+
     for cls in learn.dls.vocab:
-        plots.save_figure(plots.plot_augmented(learn.dls, cls), run / f'plots/augmented/{cls}.png')
-    sweep = None
+        draw(f'augmented/{cls}', plots.plot_augmented, learn.dls, cls)
     if options['lr'] == 'auto' and learn.recipe.lr_rule != 'none':
-        sweep = _swept(learn)
+        sweep = rank0(_swept, learn)
         print(f'lr {sweep.lr:.3g}: {sweep.rule}, {sweep.reason}')
-        plots.save_figure(plots.plot_sweep(sweep), run / 'plots/lr_find.png')
+        draw('lr_find', plots.plot_sweep, sweep)
 
     lr = sweep.lr if sweep else learn.recipe.lr if options['lr'] == 'auto' else options['lr']
     history = fit(learn, lr=lr, checkpoint_minutes=options['checkpoint_minutes'], resume=True, cbs=cbs)
-    plots.save_figure(plots.plot_history(history), run / 'plots/accuracy.png')
-    plots.save_figure(plots.plot_history_panels(history), run / 'plots/accuracy_loss.png')
+    draw('accuracy', plots.plot_history, history)
+    draw('accuracy_loss', plots.plot_history_panels, history)
     seconds = history.seconds.sum() + (sweep.seconds if sweep else 0)
-    conclude(learn, history, lr, options['valid'] == 'test', seconds)
+    rank0(conclude, learn, history, lr, options['valid'] == 'test', seconds)
 
 
 def _swept(learn: Learner) -> LRSweep:
@@ -119,24 +123,25 @@ def main(
     # a log file gets each line when it's due, and a name that its encoding lacks as an escape
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    with ends_in_one_line('train_fastai.py'):
+    with ends_in_one_line('train_fastai.py'), one_of_several():
         if len(modes) > 1 or ('review' in modes and given):
             raise UserError(f'--{modes[0]} goes without --{[*modes[1:], *given][0].replace("_", "-")}')
         if 'review' in modes:
-            return review_again(review)
-        kept = read_config(Path(config).expanduser()) if 'config' in modes else None
+            return rank0(review_again, review)
+        kept = rank0(read_config, Path(config).expanduser()) if 'config' in modes else None
         if 'resume' in modes:
             run = Path(resume).expanduser()
-            kept = read_config(run / 'config.json')
+            kept = rank0(read_config, run / 'config.json')
             refuse_conflicts(given, kept, run)
-            if (run / 'report.html').is_file():
+            if rank0((run / 'report.html').is_file):
                 return print(f'{run} is finished, see {run / "report.html"}')
-        options, made_by = settle(given, kept)
-        refuse_missing(options['track'])
+        options, made_by = rank0(settle, given, kept)
+        rank0(refuse_missing, options['track'])
 
         set_seed(options['seed'])
         try:
-            dls = get_dls(**loader_options(options, made_by))
+            with first_on_its_machine():
+                dls = get_dls(**loader_options(options, made_by))
         except BadImages as e:
             out = run if 'resume' in modes else Path(options['out']).expanduser()
             older = ', instead of an older list' if (out / 'bad_images.csv').exists() else ''
@@ -146,19 +151,23 @@ def main(
         print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
         if unbalanced := imbalance(dls.class_counts):
             print(unbalanced)
-        learn = get_learner(dls)  # before there's a folder: it may not take such images, or find no weights
+        with first_on_its_machine():
+            learn = get_learner(dls)  # before there's a folder: it may not take such images, or find no weights
         if kept:
             name_changes(kept)
         if 'resume' in modes:
             refuse_other_images(dls, kept, run)
         else:
             begun = {'images': fingerprint_images(dls), 'left_out': len(dls.left_out), 'surroundings': surroundings()}
+            if rank0(begun.get, 'images') != begun['images']:
+                raise UserError(f'{dls.path} has other images than on the machine of rank 0')
             model = {'recipe': asdict(made_by), 'classes': list(dls.vocab), 'size': dls.size, 'resized': dls.resized}
-            run = new_run(options['out'], options['name'], {'options': options, **model, **begun})
+            run = rank0(new_run, options['out'], options['name'], {'options': options, **model, **begun})
         if dls.left_out:
-            listed = write_bad_images(run, dls.left_out)
+            listed = rank0(write_bad_images, run, dls.left_out)
             print(f'files left out: {len(dls.left_out):,}; all are listed with the reason in {listed}')
-        with locked(run), says_how_to_go_on(run), tracked(options['track'], run) as cbs:
-            remove_leftovers(run)
+        tool = 'none' if rank_distrib() else options['track']
+        with locked(run), says_how_to_go_on(run), tracked(tool, run) as cbs:
+            rank0(remove_leftovers, run)
             learn.path = run
             train(learn, options, cbs)

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.callback.core import Callback
-from fastai.torch_core import get_random_states, set_random_states
+from fastai.torch_core import get_model, get_random_states, num_distrib, rank_distrib, set_random_states
 from torch import Tensor
 
 from callbacks.plateau import ReduceLROnPlateau
 from errors import UserError
+from ranks import gathered, highest, rank0
 from tensor_file import load_tensors, save_tensors
 
 NAMES = 'last.pth', 'last.previous.pth'
+SAVE, STOP = 1, 2
 
 
 class Checkpoint(Callback):
@@ -23,7 +25,8 @@ class Checkpoint(Callback):
 
     That is after each epoch, after the first batch that ends `minutes` after the last time, and when `stop` is set,
     which ends the training with a KeyboardInterrupt. The file before is kept as last.previous.pth. `state` is what
-    `load_checkpoint` returns. A callback with `state_dict` and `load_state_dict` takes part.
+    `load_checkpoint` returns. A callback with `state_dict` and `load_state_dict` takes part. Several processes do all
+    of it after the same batch, and rank 0 writes.
     """
 
     order = ReduceLROnPlateau.order + 1  # after an epoch the learning rate may just have been cut
@@ -35,8 +38,7 @@ class Checkpoint(Callback):
         """Put everything but the epoch's own meters to where `state` was."""
         self.saved, self.place, self.meters = perf_counter(), (0, 0), []
         if not self.state:
-            for name in NAMES:  # an earlier training's
-                (self.folder / name).unlink(missing_ok=True)
+            rank0(self._forget)
             return
         try:
             self._restore()
@@ -47,18 +49,25 @@ class Checkpoint(Callback):
             raise UserError(message) from e
         print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
 
+    def _forget(self):
+        for name in NAMES:  # an earlier training's
+            (self.folder / name).unlink(missing_ok=True)
+
     def _restore(self):
         self.place, self.meters = (int(self.state['epoch']), int(self.state['batch'])), self.state['meters']
-        self.model.load_state_dict(self.state['model'])
+        get_model(self.model).load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
         scaler = getattr(self.learn, 'scaler', None)
         if scaler and self.state['scaler']:  # on another device there may be none
             scaler.load_state_dict(self.state['scaler'])
         for cb in self._stateful():
             cb.load_state_dict(self.state['callbacks'][cb.name])
+        states = [self.state['random'], *self.state.get('random_of_others', [])]
+        self.meters = [_shared(numbers, len(states) / max(num_distrib(), 1)) for numbers in self.meters]
         self._restore_meters()
         self.learn.first_epoch, self.dls.train.skip = self.place
-        set_random_states(**_unpacked(self.state['random']))
+        if rank_distrib() < len(states):  # else there are more processes than there were
+            set_random_states(**_unpacked(states[rank_distrib()]))
 
     def before_train(self):
         """Restore the meters that the epoch's start has just reset."""
@@ -71,15 +80,24 @@ class Checkpoint(Callback):
         if self.training:
             self.place = self.epoch, self.iter + 1
             self.meters = [_numbers(meter) for meter in self.recorder._train_mets]
-        if self.stop.is_set():
-            self.save()
-            raise KeyboardInterrupt
-        if self.training and perf_counter() - self.saved >= 60 * self.minutes:
-            self.save()
+        if self.training or self.iter + 1 < self.n_iter:  # in the last of validation some ranks may have no image
+            self._save_or_stop()
 
     def after_train(self):
         """The next batch is the next epoch's."""
         self.dls.train.skip = 0
+
+    def after_validate(self):
+        """The last of its batches."""
+        self._save_or_stop()
+
+    def _save_or_stop(self):
+        due = self.training and perf_counter() - self.saved >= 60 * self.minutes
+        asked = highest(STOP if self.stop.is_set() else SAVE if due else 0)
+        if asked:
+            self.save()
+        if asked == STOP:
+            raise KeyboardInterrupt
 
     def after_epoch(self):
         """Save, with the smoothed loss, which goes on, and without the metrics, which start anew."""
@@ -89,18 +107,20 @@ class Checkpoint(Callback):
     def save(self):
         """Write the checkpoint; if that fails the one before it is as it was."""
         scaler = getattr(self.learn, 'scaler', None)
+        random, *others = gathered(_packed(get_random_states()))
         state = {
             'epoch': self.place[0],
             'batch': self.place[1],
-            'model': self.model.state_dict(),
+            'model': get_model(self.model).state_dict(),
             'opt': self.opt.state_dict(),
             'scaler': scaler and scaler.state_dict(),
             'callbacks': {cb.name: cb.state_dict() for cb in self._stateful()},
             'meters': self.meters,
-            'random': _packed(get_random_states()),
+            'random': random,
+            'random_of_others': others,
         }
         last, previous = (self.folder / name for name in NAMES)
-        save_tensors(state, last, keep=previous)
+        rank0(save_tensors, state, last, keep=previous)
         self.saved = perf_counter()
 
     def _stateful(self) -> list[Callback]:
@@ -130,6 +150,13 @@ def _numbers(meter: Any) -> dict:
     """What a fastai Metric has counted so far; copied, as `lerp` and `+=` may work in place."""
     plain = {k: v.as_subclass(Tensor).clone() if isinstance(v, Tensor) else v for k, v in vars(meter).items()}
     return {k: v for k, v in plain.items() if isinstance(v, int | float | Tensor)}
+
+
+def _shared(numbers: dict, factor: float) -> dict:
+    """`numbers` where each process has `factor` times as many images: an average counts those of its own share."""
+    if factor == 1 or 'total' not in numbers:
+        return numbers
+    return {**numbers, 'total': factor * numbers['total'], 'count': factor * numbers['count']}
 
 
 def _packed(states: dict) -> dict:

@@ -6,6 +6,7 @@ from time import perf_counter
 import pandas as pd
 from fastai.callback.core import Callback
 from fastai.learner import Recorder
+from fastai.torch_core import rank_distrib
 
 from atomic import replacing
 
@@ -50,6 +51,8 @@ class History(Callback):
         self.start = perf_counter()
 
     def _write(self):
+        if rank_distrib():
+            return
         with replacing(self.path) as part:
             self.table.to_csv(part, index=False)
 

@@ -1,6 +1,9 @@
 """Keep the weights of the last epoch."""
 
+from fastai.torch_core import get_model
+
 from callbacks.plateau import SaveModel
+from ranks import rank0
 from tensor_file import save_tensors
 
 
@@ -9,5 +12,5 @@ class SaveLast(SaveModel):
 
     def after_epoch(self):
         """Save."""
-        save_tensors(self.model.state_dict(), self.file)
+        rank0(save_tensors, get_model(self.model).state_dict(), self.file)
         self.saved = True

@@ -1,6 +1,7 @@
 """Weights that follow the optimiser's slowly."""
 
 from fastai.callback.core import Callback
+from fastai.torch_core import get_model
 
 EVERY, DECAY = 5, 0.95**5
 
@@ -38,4 +39,5 @@ class Lookahead(Callback):
             v.copy_(state['slow'][name])
 
     def _weights(self) -> dict:
-        return {name: v.detach() for name, v in self.model.state_dict().items() if v.is_floating_point()}
+        weights = get_model(self.model).state_dict()
+        return {name: v.detach() for name, v in weights.items() if v.is_floating_point()}

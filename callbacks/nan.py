@@ -1,20 +1,19 @@
 """The end of a training run that diverged."""
 
 from fastai.callback.core import Callback, CancelFitException
-from fastai.callback.tracker import TerminateOnNaNCallback
+from fastai.learner import Recorder
 from torch import isfinite
 
 
 class StopOnNaN(Callback):
     """Stop training at the first loss that is NaN or infinite, and say where; fastai's own stops without a word."""
 
-    order = TerminateOnNaNCallback.order
+    order = Recorder.order + 1  # whose loss is that of all processes, which have to stop together
 
     def after_batch(self):
         """Look at the batch's loss."""
-        if self.training and not isfinite(self.loss):
+        if self.training and not isfinite(self.smooth_loss):
             lr = self.opt.hypers[-1]['lr']
-            print(
-                f'the loss is {self.loss.item()} at epoch {self.epoch}, batch {self.iter}, lr {lr:.3g}: training stops'
-            )
+            where = f'epoch {self.epoch}, batch {self.iter}, lr {lr:.3g}'
+            print(f'the loss is {self.smooth_loss.item()} at {where}: training stops')
             raise CancelFitException

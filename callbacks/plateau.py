@@ -8,8 +8,10 @@ from fastai.callback import tracker
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import SaveModelCallback, TrackerCallback
+from fastai.torch_core import get_model, rank_distrib
 
 from errors import UserError
+from ranks import rank0
 from tensor_file import load_tensors, save_tensors
 
 
@@ -30,7 +32,7 @@ class SaveModel(SaveModelCallback):
         """Save where the monitor improved."""
         TrackerCallback.after_epoch(self)
         if self.new_best:
-            save_tensors(self.model.state_dict(), self.file)
+            rank0(save_tensors, get_model(self.model).state_dict(), self.file)
             self.saved = True
 
     def state_dict(self) -> dict:
@@ -40,10 +42,11 @@ class SaveModel(SaveModelCallback):
     def load_state_dict(self, state: dict):
         """From a checkpoint; UserError where the best weights that it counts on are gone: now, not after all epochs."""
         self.best, self.saved = state['best'], state['saved']
-        if self.saved and not self.file.exists():
+        if not self.saved or rank_distrib():
+            return
+        if not self.file.exists():
             raise UserError(f'{self.file} is gone, the best weights so far: start a new run')
-        if self.saved:
-            load_tensors(self.file)
+        load_tensors(self.file)
 
     def after_fit(self):
         """Load the best weights; UserError where there are none, since the monitor never improved."""
@@ -52,7 +55,7 @@ class SaveModel(SaveModelCallback):
             raise UserError(
                 f'{self.monitor} never got better than {self.best}: no weights are kept. Try an lr below {lr:.2g}'
             )
-        self.model.load_state_dict(load_tensors(self.file))
+        self.model.load_state_dict(rank0(load_tensors, self.file))
 
 
 class ReduceLROnPlateau(tracker.ReduceLROnPlateau):

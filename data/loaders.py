@@ -1,5 +1,6 @@
 """From a folder of images to fastai's DataLoaders: train, valid and test."""
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import parent_label
-from fastai.torch_core import default_device
+from fastai.torch_core import default_device, num_distrib
 from fastcore.basics import defaults
 
 from data.balance import count_classes
@@ -52,6 +53,8 @@ def get_dls(
     train, held, test = subsets
     if bs > len(train):
         raise UserError(f'bs {bs} is more than the {len(train)} training images: choose a smaller bs')
+    if bs % max(num_distrib(), 1):
+        raise UserError(f"bs {bs} can't be shared evenly by {num_distrib()} processes: choose a multiple of that")
 
     composes, dl_kwargs = get_transforms(recipe, images.size, images.resized), None
     batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
@@ -66,7 +69,8 @@ def get_dls(
             dl_kwargs = _all_decoded(images, subsets)
     if num_workers is None:
         # without any work for each image none are needed; on the CPU the model needs every core
-        num_workers = min(defaults.cpus, 8) if on_gpu and not dl_kwargs else 0
+        cpus = defaults.cpus // int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # the launcher's processes share them
+        num_workers = min(max(cpus, 1), 8) if on_gpu and not dl_kwargs else 0
     starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
         blocks=(TransformBlock(type_tfms=OpenImage(images.size, images.resized)), CategoryBlock(vocab=images.classes)),

@@ -1,3 +1,4 @@
+import math
 import signal
 import threading
 
@@ -22,6 +23,22 @@ def test_the_first_asks_and_the_second_ends(signum, capfd):
     with pytest.raises(KeyboardInterrupt):
         twice()
     assert signal.getsignal(signum) is signal.default_int_handler
+
+
+def test_what_the_launcher_passes_on_does_not_count_as_the_second(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+
+    def again():
+        with deferred_interrupts() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # Slurm tells all processes, and the launcher them as well
+            assert asked.is_set()
+            monkeypatch.setattr('interrupts.monotonic', lambda: math.inf)
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail('the second did not end it')
+
+    with pytest.raises(KeyboardInterrupt):
+        again()
 
 
 def test_what_nobody_heeded_comes_at_the_end():

@@ -47,7 +47,7 @@ def test_requirements_name_what_the_code_imports():
 
 def test_what_is_optional_is_tested():
     named = set(re.findall(r'^([\w-]+)', (ROOT / 'requirements-dev.txt').read_text(), flags=re.M))
-    assert {'tensorboard', 'wandb', 'shtab'} == OPTIONAL <= named
+    assert {'tensorboard', 'wandb', 'shtab', 'accelerate'} == OPTIONAL <= named
 
 
 def test_readme_commands_exist():
@@ -56,7 +56,7 @@ def test_readme_commands_exist():
     for target in re.findall(r'(?:^|`)make (\w+)', readme, flags=re.M):
         assert re.search(rf'^  {target} ', targets, flags=re.M), f'README: make {target}'
     options = ''.join((ROOT / f'{name}.py').read_text() for name in ('train_fastai', 'predict', 'export'))
-    for option in re.findall(r'--([a-z][a-z-]+)', readme):
+    for option in re.findall(r'--([a-z][a-z-]+)\b', readme):  # not accelerate's, such as --multi_gpu
         assert re.search(rf'^    {option.replace("-", "_")}: ', options, flags=re.M), f'README: --{option}'
     for file in re.findall(r'\]\(([\w/.-]+)\)', readme):
         assert (ROOT / file).exists(), f'README: {file}'
