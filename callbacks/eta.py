@@ -42,7 +42,8 @@ class ETA(Callback):
         print(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
         if device == 'cpu' and total > 3600:
             print(
-                '  for a look in minutes: --data digits, or --fraction 0.1 --epochs 5; or a GPU (Colab has free ones)'
+                '  for a look in minutes: --data digits, or --fraction 0.1 --epochs 5; for a CPU: --recipe speedrun; '
+                'Colab has free GPUs'
             )
 
 
