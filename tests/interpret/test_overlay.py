@@ -25,13 +25,14 @@ def seen(run, folder):
 
 def test_shows_the_image_and_lays_each_map_over_it():
     pixels, maps = torch.rand(3, 4, 6), {'one': np.eye(4, 6), 'two\nnot faithful here': np.ones((4, 6))}
+    before = mpl.pyplot.get_fignums()  # of other tests
     fig = plot_overlays(TensorImage(pixels), maps, 'cat 0.5')
     assert [ax.get_title(loc='left') for ax in fig.axes] == ['cat 0.5', 'one', 'two\nnot faithful here']
     assert [len(ax.images) for ax in fig.axes] == [1, 2, 2]
     for ax in fig.axes:
         np.testing.assert_allclose(ax.images[0].get_array(), pixels.permute(1, 2, 0))
     np.testing.assert_array_equal(fig.axes[1].images[1].get_array(), np.eye(4, 6))
-    assert mpl.pyplot.get_fignums() == []
+    assert mpl.pyplot.get_fignums() == before
 
 
 def test_the_map_is_of_the_predicted_class_over_the_true_colours(seen, tmp_path, monkeypatch):
