@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
+from callbacks.history import kept_epoch
 from sweep import find_lr
 from train_fastai import PLATEAU, fit, get_dls, get_learner
 
@@ -36,7 +37,7 @@ def main(
         for rule, lr in find_lr(learner(out)).suggestions.items():
             print(f'{rule}: lr {lr:.4g}', flush=True)
             history = fit(learner(out), epochs, lr)
-            best = history.loc[history.valid_loss.idxmin()]
+            best = kept_epoch(history)
             rows.append(
                 f'| {rule} | {lr:.4g} | {best.train_loss:.3f} | {best.valid_loss:.3f} | {best.valid_accuracy:.1%} |'
             )

@@ -1,10 +1,6 @@
 """Keep the weights of the last epoch."""
 
-from fastai.torch_core import get_model
-
 from callbacks.plateau import SaveModel
-from ranks import rank0
-from tensor_file import save_tensors
 
 
 class SaveLast(SaveModel):
@@ -12,5 +8,4 @@ class SaveLast(SaveModel):
 
     def after_epoch(self):
         """Save."""
-        rank0(save_tensors, get_model(self.model).state_dict(), self.file)
-        self.saved = True
+        self._save()

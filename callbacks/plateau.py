@@ -32,8 +32,11 @@ class SaveModel(SaveModelCallback):
         """Save where the monitor improved."""
         TrackerCallback.after_epoch(self)
         if self.new_best:
-            rank0(save_tensors, get_model(self.model).state_dict(), self.file)
-            self.saved = True
+            self._save()
+
+    def _save(self):
+        rank0(save_tensors, get_model(self.model).state_dict(), self.file)
+        self.saved = True
 
     def state_dict(self) -> dict:
         """For a checkpoint."""

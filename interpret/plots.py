@@ -73,7 +73,7 @@ def _plot_metric(ax: Axes, history: pd.DataFrame, metric: str, splits: tuple[str
     for split in splits:
         name, colour, line = f'{split}_{metric}', *((TRAIN, '--') if split == 'train' else (VALID, '-'))
         ax.plot(history.epoch, history[name], line, color=colour, marker='o', label=f'{split} {metric}')
-    which = 'best' if history.valid_loss.notna().any() else 'last'
+    which = 'best' if 'valid' in _splits(history) else 'last'
     label = f'{which} epoch {best.epoch:.0f}: ' + (f'{best[name]:.2%}' if metric == 'accuracy' else f'{best[name]:.3f}')
     ax.plot(best.epoch, best[name], '*', color=colour, markeredgecolor='black', markersize=11, label=label)
 
