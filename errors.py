@@ -1,5 +1,6 @@
 """How a command ends that can't go on: in one line."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,11 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     """Exit with 2 and the message for a UserError or what the system refuses (rights, space), with 130 for Ctrl-C.
 
     The system's refusals are OSErrors, and a RuntimeError of torch's where a process that loads images was killed.
+    SIGTERM ends it as Ctrl-C does. A log file gets each line when it's due, and a name that its encoding lacks as an
+    escape.
     """
+    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except UserError as e:

@@ -1,7 +1,5 @@
 """Write the model of a run as one file for other programs: `python export.py --help`."""
 
-import signal
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -133,7 +131,5 @@ def main(
     out: str | None = None,  # file or folder to write to: model.onnx or model.safetensors in the run's folder
 ):
     """Write the model of a run as one file for other programs, and check that it says the same."""
-    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with ends_in_one_line('export.py'):
         print(export(run, format, out))

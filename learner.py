@@ -18,6 +18,7 @@ from fastai.optimizer import OptimWrapper
 from fastcore.basics import noop
 from torch import Tensor, nn
 
+from allocator import keep_freed_memory
 from architectures import get_model
 from bars import shows_bars
 from callbacks.checkpoint import Checkpoint, load_checkpoint
@@ -130,6 +131,7 @@ def fit(
     the batch with a checkpoint written, the second at once. Raises UserError where no epoch improved on nothing, as
     after a loss of NaN. `cbs` are called besides.
     """
+    keep_freed_memory()
     recipe, models = learn.recipe, learn.path / learn.model_dir
     history = History(learn.path / 'history.csv')
     epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr

@@ -1,7 +1,6 @@
 """Classify images with the model of a run: `python predict.py --help`."""
 
 import os
-import signal
 import sys
 import warnings
 from json import dumps
@@ -79,8 +78,6 @@ def main(
     gradcam: str | None = None,  # folder for a picture of each image: where each layer saw the predicted class
 ):
     """Classify images with the model of a run."""
-    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with ends_in_one_line('predict.py'):
         classes, told = predict(run, images, gradcam and Path(gradcam).expanduser())
         bad = {file: reason for file, reason in told.items() if isinstance(reason, str)}

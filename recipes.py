@@ -43,6 +43,7 @@ class Recipe:
     valid: float = 0.1  # fraction of the training images to validate on; 0: the schedule needs none
     schedule: str = 'plateau'  # or 'triangle', see `callbacks/triangle.py`: then there are no cuts
     bias_lr: float = 1.0  # the learning rate of BatchNorm's biases is this much higher, and their decay lower
+    alternating_flip: bool = False  # see `data.seeded.BatchedDL`; where images are resized each flip is drawn by itself
     lookahead: bool = False  # see `callbacks/lookahead.py`
     sizes: tuple[float, ...] = (1.0,)  # of the images, one after the other, each in an equal part of the training
     test_views: bool = False  # see `callbacks/views.py`
@@ -118,7 +119,7 @@ PLATEAU = Recipe(
 SPEEDRUN = Recipe(
     arch='speednet',
     pad=1 / 16,
-    flip=0.5,
+    flip=0.5, alternating_flip=True,
     mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
     hole=0.0,
     last_stride=2, dropout=0.0,

@@ -13,8 +13,6 @@ Each step takes what the one before returned, and each works in a notebook too:
 """
 
 import json
-import signal
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -120,9 +118,6 @@ def main(
     """Train an image classifier with fastai, and see why it is wrong."""
     given = {option: value for option, value in locals().items() if value is not None and value is not False}
     modes = [mode for mode in ('config', 'resume', 'review') if given.pop(mode, None) is not None]
-    # a log file gets each line when it's due, and a name that its encoding lacks as an escape
-    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with ends_in_one_line('train_fastai.py'), one_of_several():
         if len(modes) > 1 or ('review' in modes and given):
             raise UserError(f'--{modes[0]} goes without --{[*modes[1:], *given][0].replace("_", "-")}')

@@ -5,15 +5,14 @@ from threading import Event
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-import torch
 from fastai.callback.core import Callback
-from fastai.torch_core import get_model, get_random_states, num_distrib, rank_distrib, set_random_states
+from fastai.torch_core import get_model, num_distrib
 from torch import Tensor
 
 from callbacks.plateau import ReduceLROnPlateau
 from errors import UserError
-from ranks import gathered, highest, rank0
+from random_states import all_random_states, restore_random_states
+from ranks import highest, rank0
 from tensor_file import load_tensors, save_tensors
 
 NAMES = 'last.pth', 'last.previous.pth'
@@ -62,12 +61,11 @@ class Checkpoint(Callback):
             scaler.load_state_dict(self.state['scaler'])
         for cb in self._stateful():
             cb.load_state_dict(self.state['callbacks'][cb.name])
-        states = [self.state['random'], *self.state.get('random_of_others', [])]
+        states = self.state['random']
         self.meters = [_shared(numbers, len(states) / max(num_distrib(), 1)) for numbers in self.meters]
         self._restore_meters()
         self.learn.first_epoch, self.dls.train.skip = self.place
-        if rank_distrib() < len(states):  # else there are more processes than there were
-            set_random_states(**_unpacked(states[rank_distrib()]))
+        restore_random_states(states)
 
     def before_train(self):
         """Restore the meters that the epoch's start has just reset."""
@@ -107,7 +105,6 @@ class Checkpoint(Callback):
     def save(self):
         """Write the checkpoint; if that fails the one before it is as it was."""
         scaler = getattr(self.learn, 'scaler', None)
-        random, *others = gathered(_packed(get_random_states()))
         state = {
             'epoch': self.place[0],
             'batch': self.place[1],
@@ -116,8 +113,7 @@ class Checkpoint(Callback):
             'scaler': scaler and scaler.state_dict(),
             'callbacks': {cb.name: cb.state_dict() for cb in self._stateful()},
             'meters': self.meters,
-            'random': random,
-            'random_of_others': others,
+            'random': all_random_states(),
         }
         last, previous = (self.folder / name for name in NAMES)
         rank0(save_tensors, state, last, keep=previous)
@@ -157,15 +153,3 @@ def _shared(numbers: dict, factor: float) -> dict:
     if factor == 1 or 'total' not in numbers:
         return numbers
     return {**numbers, 'total': factor * numbers['total'], 'count': factor * numbers['count']}
-
-
-def _packed(states: dict) -> dict:
-    """`get_random_states` without numpy's array, which would not load with `weights_only`."""
-    name, keys, *rest = states['numpy_state']
-    return {**states, 'numpy_state': [name, torch.from_numpy(keys.astype(np.int64)), *rest]}
-
-
-def _unpacked(states: dict) -> dict:
-    name, keys, *rest = states['numpy_state']
-    cuda = states['torch_cuda_state'][: torch.cuda.device_count()]  # of those that are still there
-    return {**states, 'numpy_state': (name, keys.numpy().astype(np.uint32), *rest), 'torch_cuda_state': cuda}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.steps import STEPS, Move
+from data.steps import STEPS, Flip, Move
 
 
 class Unbatchable(ValueError):
@@ -45,6 +45,11 @@ class BatchedCompose(nn.Module):
             size = getattr(step, 'size', size)
             dtype = getattr(step, 'dtype', dtype)
         self.register_buffer('place', torch.empty(0))  # the device that the steps' constants are on
+
+    def flips(self) -> list[int]:
+        """The columns of a table of draws that say whether an image is flipped."""
+        ends = np.cumsum([step.columns for step in self.steps])
+        return [end - 1 for step, end in zip(self.steps, ends, strict=True) if isinstance(step, Flip)]
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """A table of `n` rows, int64: the `columns` of all steps, in their order. A row doesn't depend on `n`."""

@@ -71,9 +71,13 @@ def get_dls(
         # without any work for each image none are needed; on the CPU the model needs every core
         cpus = defaults.cpus // int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # the launcher's processes share them
         num_workers = min(max(cpus, 1), 8) if on_gpu and not dl_kwargs else 0
+    flips = {'alternating_flip': recipe.alternating_flip} if batch_tfms else {}
     starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
-        blocks=(TransformBlock(type_tfms=OpenImage(images.size, images.resized)), CategoryBlock(vocab=images.classes)),
+        blocks=(
+            TransformBlock(type_tfms=OpenImage(images.size, images.resized)),
+            CategoryBlock(vocab=images.classes, sort=False),
+        ),
         get_y=parent_label,
         splitter=lambda items: [range(*ends) for ends in pairwise(starts)],
         item_tfms=item_tfms,
@@ -88,6 +92,7 @@ def get_dls(
         num_workers=num_workers,
         pin_memory=on_gpu,
         dl_kwargs=dl_kwargs,
+        **flips,
     )
     dls.recipe, dls.size, dls.resized, dls.left_out = recipe, images.size, images.resized, images.bad
     dls.class_counts = count_classes(train, images.classes)

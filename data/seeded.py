@@ -42,8 +42,12 @@ class SeededDL(TfmdDL):
         """Settle, before any worker starts, what this iteration draws from."""
         super().before_iter()
         if self.epoch is not None:
-            self.rng = random.Random(f'{self.seed}, {self.epoch}')
+            self.rng = self.epoch_rng(self.epoch)
         self.stream, self.seen = self.rng.getrandbits(32), Counter()
+
+    def epoch_rng(self, epoch: int) -> random.Random:
+        """What an epoch's order and draws come from."""
+        return random.Random(f'{self.seed}, {epoch}')
 
     def get_idxs(self) -> list[int]:
         """As TfmdDL's, without those of the first `skip` batches."""
@@ -81,18 +85,26 @@ class BatchedDL(SeededDL):
 
     Before that a batch has a third part, the images' rows in the table of draws of this iteration. With `pixels` and
     `labels` (class indices), those of the items of `dataset` in their order, whole batches are taken from there,
-    without any work for each item.
+    without any work for each item. With `alternating_flip` every second epoch flips just the images that the one
+    before didn't, so that two epochs have seen both: Jordan 2024, arXiv 2404.00498, 3.6.
     """
 
-    def __init__(self, dataset, pixels: Pixels | None = None, labels: Tensor | None = None, **kwargs):
-        self.pixels, self.labels, self.tables = pixels, labels, {}
+    def __init__(
+        self,
+        dataset,
+        pixels: Pixels | None = None,
+        labels: Tensor | None = None,
+        alternating_flip: bool = False,
+        **kwargs,
+    ):
+        self.pixels, self.labels, self.alternating_flip, self.tables = pixels, labels, alternating_flip, {}
         super().__init__(dataset, **kwargs)
         self.after_batch.split_idx = getattr(dataset, 'split_idx', None)  # before the first iteration, too
 
     def new(self, dataset=None, cls=None, **kwargs):
         """As SeededDL's; another dataset has other pixels."""
         mine = {'pixels': self.pixels, 'labels': self.labels} if dataset is None else {}
-        return super().new(dataset, cls, **{**mine, **kwargs})
+        return super().new(dataset, cls, **{**mine, 'alternating_flip': self.alternating_flip, **kwargs})
 
     def before_iter(self):
         """Forget the draws of the iteration before."""
@@ -110,8 +122,12 @@ class BatchedDL(SeededDL):
         """What is drawn for each item when it comes for the `time`-th time."""
         if time not in self.tables:
             (tfm,) = (tfm for tfm in self.after_batch.fs if isinstance(tfm, BatchedTransform))
-            rng = np.random.default_rng((self.seed, self.stream, time))
-            self.tables[time] = tfm.compose(self.after_batch.split_idx).draw(rng, len(self.dataset))
+            compose, n = tfm.compose(self.after_batch.split_idx), len(self.dataset)
+            self.tables[time] = compose.draw(np.random.default_rng((self.seed, self.stream, time)), n)
+            if self.alternating_flip and (self.epoch or 0) % 2:
+                stream = self.epoch_rng(self.epoch - 1).getrandbits(32)
+                before = compose.draw(np.random.default_rng((self.seed, stream, time)), n)
+                self.tables[time][:, compose.flips()] = 1 - before[:, compose.flips()]
         return self.tables[time]
 
     def do_item(self, s):

@@ -126,7 +126,7 @@ def test_stopped_on_all_after_the_same_batch_and_resumed_on_all(folder, tmp_path
     assert [stopped for _, _, stopped in ends] == [place] * 2
     state = load_checkpoint(run / 'models')
     assert (state['epoch'], state['batch']) == (1, last + 1)
-    assert not torch.equal(state['random']['torch_state'], state['random_of_others'][0]['torch_state'])
+    assert not torch.equal(*(random['torch_state'] for random in state['random']))
     history, mine, _ = on_two(train, folder, recipe, run, resume=True, seed=9, **options)[0]
     assert_same_losses(history, whole, 0)
     assert_same(mine, weights)

@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import replace
 
 import albumentations as A
 import numpy as np
@@ -157,3 +158,20 @@ def test_a_plain_learner_takes_the_loaders(folder):
         learn.fit(1)
     learn.show_results(max_n=2)
     assert dls.train.n_inp == 1
+
+
+def test_every_second_epoch_flips_what_the_one_before_did_not(folder):
+    dls = tiny_dls(folder, replace(TINY, pad=0.0, hole=0.0, alternating_flip=True))
+    plain = torch.cat([x for (x,) in dls.test_dl(dls.train.dataset.items)])
+    flips = []
+    for epoch in range(6):
+        dls.train.epoch = epoch
+        x, _ = batch_at(dls.train, range(len(plain)))
+        kept, flipped = ((x == o).flatten(1).all(1) for o in (plain, plain.flip(3)))
+        assert (kept ^ flipped).all()
+        flips.append(flipped)
+    for even in 0, 2, 4:
+        assert torch.equal(flips[even + 1], ~flips[even])
+        assert 0 < flips[even].sum() < len(plain)
+    assert not torch.equal(flips[0], flips[2])
+    assert not torch.equal(flips[2], flips[4])
