@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from collections.abc import Callable
+from pathlib import Path
 
 from fastcore.script import anno_parser
 
@@ -10,8 +11,10 @@ EPILOG = 'exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interr
 
 def parser_of(main: Callable) -> ArgumentParser:
     """The parser that fastcore's `call_parse` makes of `main`, with a short usage and errors without it."""
-    parser = anno_parser(main, prog='train_fastai.py')
-    parser.usage, parser.epilog = '%(prog)s [--option value ...]', EPILOG
+    parser = anno_parser(main, prog=Path(main.__code__.co_filename).name)
+    parser.epilog = EPILOG
+    if all(action.option_strings for action in parser._actions):
+        parser.usage = '%(prog)s [--option value ...]'
     parser.error = lambda message: parser.exit(2, f'{parser.prog}: {message}; --help lists the options\n')
     for action in parser._actions:
         if action.choices:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from fastai.learner import Learner
@@ -16,15 +17,18 @@ from interpret.review import review
 from reopen import load_run
 from run_folder import locked, write_json
 
+CIFAR10 = 'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'
 # What the course project reports: ResNet-18 on the original CIFAR-10, the best of 50 epochs by the test set itself.
 COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
 def conclude(learn: Learner, history: pd.DataFrame, lr: float, test_selected_on: bool, seconds: float) -> None:
-    """Review the kept weights on the test set, write `summary.json`, print it beside the course's, write page and card.
+    """Review the kept weights on the test set, write `summary.json`, print its accuracies, write page and model card.
 
-    `lr` is the highest learning rate, and `seconds` is what sweep and training took.
+    `lr` is the highest learning rate, and `seconds` is what sweep and training took. For the classes of CIFAR-10 the
+    course project's accuracies stand beside.
     """
+    course = COURSE_PROJECT if tuple(learn.dls.vocab) == CIFAR10 else None
     interp, best = review(learn, learn.path, seconds), kept_epoch(history)
     summary = {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
@@ -38,23 +42,24 @@ def conclude(learn: Learner, history: pd.DataFrame, lr: float, test_selected_on:
         'training_images': learn.dls.class_counts,
         'imbalance': imbalance(learn.dls.class_counts),
         'seconds': round(seconds, 1),
-        'course_project': COURSE_PROJECT,
+        'course_project': course,
     }
     write_json(learn.path / 'summary.json', summary)
     write_card(interp, summary)
     write_report(interp, learn.path)
-    print('{:20} {:>9} {:>25}'.format('', 'this run', 'course project (CIFAR-10)'))
-    for key, theirs in COURSE_PROJECT.items():
-        print(f'{key.replace("_", " "):20} {summary[key]:>9.2%} {theirs:>25.2%}')
-    print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
+    print('{:20} {:>9}'.format('', 'this run') + ' course project (CIFAR-10)' * bool(course))
+    for key in COURSE_PROJECT:
+        print(f'{key.replace("_", " "):20} {summary[key]:>9.2%}' + (f' {course[key]:>25.2%}' if course else ''))
+    if course:
+        print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
     if test_selected_on:
-        print('This test accuracy was selected on: the test set chose the epoch, as it did in the course project.')
+        print('This test accuracy was selected on: the test set chose the epoch.')
     print(f'weights, tables and pictures: {learn.path}\nthe mistakes, to look through: {learn.path / "report.html"}')
 
 
-def review_again(run: str | Path) -> None:
-    """Make the review of a finished run anew, without training."""
-    learn = load_run(run)
+def review_again(run: str | Path, **changes: Any) -> None:
+    """Make the review of a finished run anew, without training; `changes` are as of `load_run`."""
+    learn = load_run(run, **changes)
     try:
         summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
         lr, selected_on, seconds = float(summary['lr']), bool(summary['test_selected_on']), float(summary['seconds'])

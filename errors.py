@@ -17,11 +17,15 @@ class UserError(ValueError):
         return self.message  # fastai rewrites the `args` of what a callback raises, into two lines
 
 
+def printable(name: object) -> str:
+    """`name` with line breaks, escape codes and what isn't UTF-8 written as in Python: a message is one line."""
+    return repr(str(name))[1:-1]
+
+
 @contextmanager
 def ends_in_one_line(command: str) -> Iterator[None]:
-    """Exit with 2 and the message for a UserError or what the system refuses (rights, space), with 130 for Ctrl-C.
+    """Exit with 2 and the message for a UserError or what the system refuses (rights, space, memory), 130 for Ctrl-C.
 
-    The system's refusals are OSErrors, and a RuntimeError of torch's where a process that loads images was killed.
     SIGTERM ends it as Ctrl-C does. A log file gets each line when it's due, and a name that its encoding lacks as an
     escape.
     """
@@ -30,24 +34,32 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     try:
         yield
     except UserError as e:
-        print(f'{command}: {_last_line(e)}', file=sys.stderr)
+        print(f'{command}: {_one_line(e)}', file=sys.stderr)
         sys.exit(2)
     except OSError as e:
-        print(f'{command}: {e.filename or "a file"}: {e.strerror or _last_line(e)}', file=sys.stderr)
+        print(f'{command}: {e.filename or "a file"}: {e.strerror or _one_line(e)}', file=sys.stderr)
         sys.exit(2)
-    except RuntimeError as e:
-        if 'DataLoader worker' not in str(e):
+    except (RuntimeError, MemoryError) as e:
+        if not (refusal := _no_memory(e)):
             raise
-        print(
-            f'{command}: a process that loads images was killed, often for want of memory: fewer --workers need less',
-            file=sys.stderr,
-        )
+        print(f'{command}: {refusal}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f'\n{command}: interrupted', file=sys.stderr)
         sys.exit(130)
 
 
-def _last_line(e: Exception) -> str:
+def _no_memory(e: RuntimeError | MemoryError) -> str:
+    """What to do about one of torch's or numpy's that says that there is no memory; '' for others."""
+    text = str(e)
+    if 'DataLoader worker' in text:
+        return 'a process that loads images was killed, often for want of memory: fewer --workers need less'
+    if isinstance(e, MemoryError) or 'out of memory' in text or "can't allocate memory" in text:
+        return 'out of memory: a run with a smaller --bs or --size needs less'
+    return ''
+
+
+def _one_line(e: Exception) -> str:
     """What a loader's worker raised comes with its whole traceback as the message; the last line says it."""
-    return (str(e).strip().splitlines() or [type(e).__name__])[-1].removeprefix('errors.UserError: ')
+    lines = str(e).strip().splitlines() or [type(e).__name__]
+    return (lines[-1] if 'Traceback (most recent' in str(e) else ' '.join(lines)).removeprefix('errors.UserError: ')

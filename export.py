@@ -1,10 +1,12 @@
 """Write the model of a run as one file for other programs: `python export.py --help`."""
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from json import dumps, loads
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,7 @@ from torch import Tensor
 from architectures import get_model
 from atomic import replacing
 from classifier import Classifier
+from command_line import one_screen
 from data.layout import find_splits
 from data.sources import get_source
 from errors import UserError, ends_in_one_line
@@ -36,25 +39,27 @@ PACKAGES = {'onnx': ('onnxruntime', 'onnxscript'), 'safetensors': ('safetensors'
 def export(run: str | Path, format: str, out: str | Path | None = None) -> str:
     """Write the model of `run` to `out` (default: model.`format` in `run`) and say how it was checked, in one line.
 
-    The file gives, of 100 images, the probabilities that the Learner gives, to 1e-4; else there is none, and a
-    UserError. That is also where a package is missing.
+    The file gives, of 100 images, the probabilities that the Learner gives, to 1e-4. Raises UserError, and leaves no
+    file, where they differ, the network can't be written in this format, or a package is missing.
     """
     if missing := [package for package in PACKAGES[format] if find_spec(package) is None]:
         raise UserError(f'--format {format} needs {" and ".join(missing)}: pip install {" ".join(missing)}')
     learn = load_model(run, torch.device('cpu'))  # where nothing is rounded to bf16
     config = read_config(learn.path / 'config.json')
-    out = Path(out).expanduser() if out else learn.path
-    if out.is_dir():
-        out /= f'model.{format}'
+    path = Path(expanduser(out)) if out else learn.path
+    if path.is_dir() or str(out).endswith(('/', os.sep)):
+        path /= f'model.{format}'
     x, whose = _images(learn, config['options']['data'])
     (decoded,) = learn.dls.valid.after_item.decode((x,))
-    pixels, expected = (255 * decoded).round().byte().as_subclass(Tensor), probabilities(learn, x)
+    pixels, bs = (255 * decoded).round().byte().as_subclass(Tensor), learn.dls.valid.bs
     write = {'onnx': write_onnx, 'safetensors': write_safetensors}[format]
-    with replacing(out) as part:
-        worst = (write(learn, part)(pixels) - expected).abs().max().item()
+    with replacing(path) as part:
+        theirs = write(learn, part)
+        pairs = zip(pixels.split(bs), x.split(bs), strict=True)
+        worst = torch.stack([(theirs(o) - probabilities(learn, batch)).abs().max() for o, batch in pairs]).max().item()
         if not worst <= MOST:
-            raise UserError(f'{out} is not written: its probabilities would differ by {worst:.2g} from the Learner')
-    return f'{out}: its probabilities differ by at most {worst:.1g} from the Learner on {len(x)} {whose}'
+            raise UserError(f'{path} is not written: its probabilities would differ by {worst:.2g} from the Learner')
+    return f'{path}: its probabilities differ by at most {worst:.1g} from the Learner on {len(x)} {whose}'
 
 
 def write_onnx(learn: Learner, file: Path) -> Callable[[Tensor], Tensor]:
@@ -62,15 +67,18 @@ def write_onnx(learn: Learner, file: Path) -> Callable[[Tensor], Tensor]:
     from onnxruntime import InferenceSession
 
     example = torch.zeros(2, 3, *learn.dls.size, dtype=torch.uint8)
-    program = torch.onnx.export(
-        Classifier(learn.model, learn.recipe).eval(),
-        (example,),
-        dynamo=True,
-        input_names=['images'],
-        output_names=['probabilities'],
-        dynamic_shapes=({0: torch.export.Dim('n')},),
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            Classifier(learn.model, learn.recipe).eval(),
+            (example,),
+            dynamo=True,
+            input_names=['images'],
+            output_names=['probabilities'],
+            dynamic_shapes=({0: torch.export.Dim('n')},),
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as e:
+        raise UserError(f"torch can't write {learn.recipe.arch} as ONNX: take --format safetensors") from e
     program.model.metadata_props.update(_about(learn))
     program.save(file, external_data=False)
     session = InferenceSession(file, providers=['CPUExecutionProvider'])
@@ -106,11 +114,12 @@ def _images(learn: Learner, data: str) -> tuple[Tensor, str]:
     if found := [x for good, x, _ in batches(learn, files) if good]:
         return torch.cat(found), whose
     noise = np.random.default_rng(0).integers(0, 256, (N_IMAGES, *learn.dls.size, 3), dtype=np.uint8)
-    return torch.cat([x for _, x, _ in batches(learn, list(noise))]), "random images, as the run's are not here"
+    x = torch.cat([x for _, x, _ in batches(learn, list(noise))])
+    return x, "random images, as the run's are not there"
 
 
 def _files(data: str) -> tuple[list[Path], str]:
-    """100 test images of what a run calls its data, from the first class to the last, and what they are.
+    """100 test images of where a run's data was, from the first class to the last, and where they are.
 
     Images of class folders where there is no test set, and none where nothing is there: nothing is downloaded.
     """
@@ -118,13 +127,14 @@ def _files(data: str) -> tuple[list[Path], str]:
         splits = find_splits(fastai_path('data') / 'cifar10' if data == 'cifar10' else get_source(data))
     except (UserError, OSError):
         return [], ''
-    name, folder = list(splits.items())[-1]
+    *_, folder = splits.values()
     files = sorted(folder.glob('*/[!.]*'))
     files = [files[i] for i in np.linspace(0, len(files) - 1, min(N_IMAGES, len(files)), dtype=int)]
-    return files, "of the run's test images" if name == 'test' else "of the run's images"
+    return files, f'images in {folder}'
 
 
 @call_parse
+@one_screen
 def main(
     run: str,  # folder of the run
     format: Annotated[str, {'choices': list(PACKAGES)}] = 'onnx',  # what to write

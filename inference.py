@@ -22,25 +22,24 @@ def find_files(arguments: Iterable[str]) -> tuple[list[Path], list[tuple[Path, s
     """
     files, bad = {}, []
     for argument in arguments:
-        path = Path(argument).expanduser()
-        matches = [path] if os.path.lexists(path) else [Path(o) for o in sorted(glob(str(path), recursive=True))]
+        name = argument if os.path.lexists(argument) else os.path.expanduser(argument)
+        matches = [name] if os.path.lexists(name) else sorted(glob(name, recursive=True))
         if not matches:
-            bad.append((path, 'there is no such file or folder, nor does it match any as a glob'))
-        for match in matches:
-            found = _below(match) if match.is_dir() else [match]
-            if not found:
-                bad.append((match, 'a folder without files'))
+            bad.append((Path(name), 'there is no such file or folder, nor does it match any as a glob'))
+        for match in map(Path, matches):
+            found, closed = _below(match) if match.is_dir() else ([match], [])
+            bad += closed or ([] if found else [(match, 'a folder without files')])
             files.update(dict.fromkeys(found))
     return list(files), bad
 
 
-def _below(folder: Path) -> list[Path]:
-    """Links to folders are not followed, as they may lead back."""
-    files = []
-    for at, folders, names in os.walk(folder):
+def _below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """All files in it, and folders that can't be read. Links to folders are not followed, as they may lead back."""
+    files, closed = [], []
+    for at, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = [name for name in folders if not name.startswith('.')]
         files += [Path(at, name) for name in names if not name.startswith('.')]
-    return sorted(files)
+    return sorted(files), [(Path(e.filename), e.strerror) for e in closed]
 
 
 def batches(learn: Learner, files: list[Path]) -> Iterator[tuple[list[Path], TensorImage, list[tuple[Path, str]]]]:

@@ -62,15 +62,17 @@ class ResumableLearner(Learner):
 
 
 def get_learner(
-    dls: DataLoaders, recipe: Recipe | None = None, path: str | Path = '.', load_pretrained: bool = True
+    dls: DataLoaders, recipe: Recipe | None = None, path: str | Path = '.', initialise: bool = True
 ) -> Learner:
     """A Learner for `dls` by `recipe` (default: theirs), kept as `learn.recipe`; `path` is its run folder.
 
-    Mixed precision on a GPU (bf16 where it has it), channels_last everywhere. The rest is as in `get_model`.
+    Mixed precision on a GPU (bf16 where it has it), channels_last everywhere. Without `initialise` nothing is loaded or
+    computed that other weights are to replace: neither pretrained ones nor a whitening layer. The rest is as in
+    `get_model`.
     """
     recipe = recipe or dls.recipe
-    model, scales = get_model(recipe, len(dls.vocab), dls.size, load_pretrained), recipe.lr_scales
-    if isinstance(model, SpeedNet) and load_pretrained:
+    model, scales = get_model(recipe, len(dls.vocab), dls.size, initialise), recipe.lr_scales
+    if isinstance(model, SpeedNet) and initialise:
         model.whiten(_some(dls))
     learn = ResumableLearner(
         dls,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,12 @@ def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[d
     recipe = replace(recipe, **{name: options[name] for name in ('epochs', 'bs') if options[name] is not None})
     recipe = with_network(recipe, options['arch'], options['pretrained'])
     if options['data'] not in ('cifar10', 'digits'):
-        options['data'] = str(Path(options['data']).expanduser().absolute())
+        options['data'] = str(Path(expanduser(options['data'])).absolute())
     return options, recipe
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A run's config.json, with its recipe as a Recipe; UserError where it isn't one.
-
-    `classes`, `size` (height, width) and `resized`, which the first runs didn't keep, are None where they aren't there.
-    """
+    """A run's config.json, with its recipe as a Recipe, and `size` as (height, width); UserError where it isn't one."""
     try:
         config = json.loads(file.read_text(encoding='utf-8'))
         options = {**DEFAULTS, **config['options']}  # there may be new ones since
@@ -65,7 +63,7 @@ def read_config(file: Path) -> dict[str, Any]:
         _check_all(options)
         images, surroundings = str(config['images']), dict(config['surroundings'])
         recipe = Recipe.from_dict(config['recipe'])
-        model = _model(*map(config.get, ('classes', 'size', 'resized')))
+        model = _model(*(config[name] for name in ('classes', 'size', 'resized')))
         return {'options': options, 'recipe': recipe, 'images': images, 'surroundings': surroundings, **model}
     except (ValueError, TypeError, KeyError) as e:  # not JSON, or not of this shape
         raise UserError(f'{file} is no config.json of a run ({type(e).__name__}: {e})') from e
@@ -73,16 +71,15 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def _model(classes: Any, size: Any, resized: Any) -> dict[str, Any]:
     """What a trained model takes and says; ValueError where it can't be that."""
-    if (classes, size, resized) != (None, None, None):
-        if not (isinstance(classes, list) and all(isinstance(o, str) for o in classes)):
-            raise ValueError('classes are names')
-        if not len({*classes}) == len(classes) > 1:
-            raise ValueError('classes are two or more, each another')
-        if not (isinstance(size, list) and len(size) == 2 and all(_is(int, 1, o, MAX_SIDE) for o in size)):
-            raise ValueError(f'size {size}')
-        if not isinstance(resized, bool):
-            raise ValueError(f'resized {resized}')
-    return {'classes': classes, 'size': size and tuple(size), 'resized': resized}
+    if not (isinstance(classes, list) and all(isinstance(o, str) for o in classes)):
+        raise ValueError('classes are names')
+    if not len({*classes}) == len(classes) > 1:
+        raise ValueError('classes are two or more, each another')
+    if not (isinstance(size, list) and len(size) == 2 and all(_is(int, 1, o, MAX_SIDE) for o in size)):
+        raise ValueError(f'size {size}')
+    if not isinstance(resized, bool):
+        raise ValueError(f'resized {resized}')
+    return {'classes': classes, 'size': tuple(size), 'resized': resized}
 
 
 def refuse_conflicts(given: dict[str, Any], kept: dict[str, Any], run: Path) -> None:
@@ -106,7 +103,7 @@ def loader_options(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 
 def _check_all(options: dict[str, Any]) -> None:
     o = options
-    _check(o, 'data', isinstance(o['data'], str), 'a name or a path')
+    _check(o, 'data', isinstance(o['data'], str) and o['data'] != '', 'a name or a path')
     _check(o, 'recipe', o['recipe'] in list(RECIPES), f'one of {", ".join(RECIPES)}')
     _check(o, 'arch', o['arch'] is None or isinstance(o['arch'], str), 'the name of an architecture')
     if o['arch']:
@@ -123,7 +120,7 @@ def _check_all(options: dict[str, Any]) -> None:
     _check(o, 'seed', _is(int, 0, o['seed'], 2**32 - 1), 'from 0 to 2**32 - 1')
     _check(o, 'workers', o['workers'] is None or _is(int, 0, o['workers'], 1e4), '0 or more')
     _check(o, 'checkpoint_minutes', _is(float, 0, o['checkpoint_minutes'], 1e9), '0 or more')
-    _check(o, 'out', isinstance(o['out'], str) and '\0' not in o['out'], 'a folder')
+    _check(o, 'out', isinstance(o['out'], str) and o['out'] != '' and '\0' not in o['out'], 'a folder')
     _check(o, 'name', o['name'] is None or isinstance(o['name'], str), 'the name of a folder')
     _check(o, 'track', o['track'] in TOOLS, f'one of {", ".join(TOOLS)}')
     _check(o, 'skip_bad', isinstance(o['skip_bad'], bool), 'true or false')

@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from json import dumps
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,8 @@ warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from in
 
 from fastcore.script import call_parse
 
-from data.checks import printable
-from errors import UserError, ends_in_one_line
+from command_line import one_screen
+from errors import UserError, ends_in_one_line, printable
 from inference import batches, find_files, probabilities
 from interpret.overlay import save_overlays
 from reopen import load_model
@@ -71,6 +72,7 @@ def as_table(classes: list[str], told: dict[Path, list | str]) -> str:
 
 
 @call_parse
+@one_screen
 def main(
     run: str,  # folder of the run
     images: Annotated[list[str], {'nargs': '+', 'type': str}],  # files, folders with all below them, or globs
@@ -79,7 +81,7 @@ def main(
 ):
     """Classify images with the model of a run."""
     with ends_in_one_line('predict.py'):
-        classes, told = predict(run, images, gradcam and Path(gradcam).expanduser())
+        classes, told = predict(run, images, gradcam and Path(expanduser(gradcam)))
         bad = {file: reason for file, reason in told.items() if isinstance(reason, str)}
         if json:
             print(as_json(classes, told))

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from run_folder import fingerprint_images, surroundings
 from tensor_file import load_tensors
 
 
-def load_run(run: str | Path) -> Learner:
-    """The Learner of a finished run, with its images and kept weights; UserError where they are no longer there."""
-    run = Path(run).expanduser()
+def load_run(run: str | Path, **changes: Any) -> Learner:
+    """The Learner of a finished run, with its images and kept weights; UserError where they are no longer there.
+
+    `changes` are options that change nothing of what comes out, such as `data` where the images were moved.
+    """
+    run = Path(expanduser(run))
     if not (run / 'summary.json').is_file():
         raise UserError(f'{run} is no finished run: it has no summary.json')
     config = read_config(run / 'config.json')
-    dls = get_dls(**loader_options(config['options'], config['recipe']))
+    dls = get_dls(**loader_options({**config['options'], **changes}, config['recipe']))
     refuse_other_images(dls, config, run)
     return _with_kept_weights(dls, run)
 
@@ -36,20 +40,17 @@ def load_model(run: str | Path, device: torch.device | None = None) -> Learner:
     """The Learner of a run, without its images, to predict others: `learn.predict(file)`, `learn.dls.test_dl(files)`.
 
     It takes the run's config.json and models/best.pth, and runs no code that they may hold. `device` is fastai's
-    default device, if not given. UserError where they can't be used, or are of a run that didn't keep its classes yet.
+    default device, if not given. UserError where they can't be used.
     """
-    run = Path(run).expanduser()
+    run = Path(expanduser(run))
     config = read_config(run / 'config.json')
-    if config['classes'] is None:
-        way_out = f'repeat it with train_fastai.py --config {shlex.quote(str(run / "config.json"))}'
-        raise UserError(f'{run} is of an older version, which kept no classes and size in config.json: {way_out}')
     model = (config[name] for name in ('recipe', 'classes', 'size', 'resized'))
     return _with_kept_weights(unseen_dls(*model, device), run)
 
 
 def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:
     """The Learner for `dls` with the weights that `run` has kept; UserError where they are another model's."""
-    learn, file = get_learner(dls, path=run, load_pretrained=False), run / 'models/best.pth'
+    learn, file = get_learner(dls, path=run, initialise=False), run / 'models/best.pth'
     try:
         learn.model.load_state_dict(load_tensors(file))
     except (RuntimeError, TypeError) as e:

@@ -1,8 +1,6 @@
 """A run's folder: made once, described in JSON, written atomically."""
 
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from itertools import count
+from os.path import expanduser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +19,7 @@ from fastai.torch_core import num_distrib, rank_distrib
 
 from atomic import remove_parts, replacing
 from errors import UserError
+from fingerprint import fingerprint
 
 try:
     import fcntl
@@ -36,7 +36,7 @@ def new_run(out: str | Path, name: str | None, config: dict) -> Path:
     """Make `out`/`name` (default: a time stamp) with its config.json, all at once; UserError where that can't be."""
     if name is not None and (Path(name).name != name or name == '..'):
         raise UserError(f'--name {name}: one folder name, without /; --out says where it goes')
-    out, stamp = Path(out).expanduser(), datetime.now().strftime('%Y%m%d-%H%M%S')
+    out, stamp = Path(expanduser(out)), datetime.now().strftime('%Y%m%d-%H%M%S')
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out, prefix='.new-') as tmp:
@@ -103,16 +103,6 @@ def remove_leftovers(run: Path) -> None:
 def fingerprint_images(dls: DataLoaders) -> str:
     """Of all the images of a run, and of how they are split."""
     return fingerprint(dls.path, [file for dl in dls.loaders for file in dl.dataset.items])
-
-
-def fingerprint(root: Path, files: list[Path]) -> str:
-    """SHA-256 over the names and contents of `files` below `root`, in their order."""
-    digest = hashlib.sha256()
-    for file in files:
-        content = file.read_bytes()
-        name = os.fsencode(file.relative_to(root).as_posix())  # which need not be UTF-8
-        digest.update(name + f'\0{len(content)}\0'.encode() + content)
-    return digest.hexdigest()
 
 
 def _git_commit(here: Path) -> str | None:

@@ -16,8 +16,9 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from os.path import expanduser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from inside fastai, nothing for its user to do
 
@@ -40,7 +41,7 @@ from interpret.review import review
 from learner import fit, get_learner
 from models import cifar_resnet18
 from options import loader_options, read_config, refuse_conflicts, settle
-from ranks import first_on_its_machine, one_of_several, rank0
+from ranks import first_on_its_machine, gathered, one_of_several, rank0
 from recipes import PLATEAU, RECIPES, REFERENCE, SPEEDRUN, Recipe
 from reopen import name_changes, refuse_other_images, says_how_to_go_on
 from run_folder import fingerprint_images, locked, new_run, remove_leftovers, surroundings, write_json
@@ -52,7 +53,38 @@ __all__ = [
 ]  # fmt: skip
 
 
-def train(learn: Learner, options: dict, cbs: Sequence[Callback] = ()) -> None:
+def load(options: dict[str, Any], recipe: Recipe, folder: Path) -> Learner:
+    """The Learner and its images, before there's a run: they may not fit, or their weights not be there.
+
+    UserError for images that can't be used, which are all listed in `folder`.
+    """
+    try:
+        with first_on_its_machine():
+            dls = get_dls(**loader_options(options, recipe))
+    except BadImages as e:
+        older = ', instead of an older list' if (folder / 'bad_images.csv').exists() else ''
+        listed = f'all are listed with the reason in {write_bad_images(folder, e.bad)}{older}'
+        raise UserError(f'{e}; {listed}') from e
+    sizes = [len(dl.dataset) for dl in dls.loaders]
+    print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
+    if unbalanced := imbalance(dls.class_counts):
+        print(unbalanced)
+    with first_on_its_machine():
+        return get_learner(dls)
+
+
+def begin(learn: Learner, options: dict[str, Any], recipe: Recipe) -> Path:
+    """A new run folder, whose config.json says all that the run is made of."""
+    dls = learn.dls
+    images = fingerprint_images(dls)
+    if len({*gathered(images)}) > 1:
+        raise UserError(f'{dls.path} has not the same images on all machines: copy them from one')
+    model = {'recipe': asdict(recipe), 'classes': list(dls.vocab), 'size': dls.size, 'resized': dls.resized}
+    begun = {'images': images, 'left_out': len(dls.left_out), 'surroundings': surroundings()}
+    return rank0(new_run, options['out'], options['name'], {'options': options, **model, **begun})
+
+
+def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = ()) -> None:
     """The whole job in the run folder `learn.path`: augmented samples, sweep, training, review, summary and page.
 
     `cbs` are called in the training besides those of `fit`. What the folder has already, the sweep's result and a
@@ -119,48 +151,34 @@ def main(
     given = {option: value for option, value in locals().items() if value is not None and value is not False}
     modes = [mode for mode in ('config', 'resume', 'review') if given.pop(mode, None) is not None]
     with ends_in_one_line('train_fastai.py'), one_of_several():
-        if len(modes) > 1 or ('review' in modes and given):
-            raise UserError(f'--{modes[0]} goes without --{[*modes[1:], *given][0].replace("_", "-")}')
+        if len(modes) > 1 or ('review' in modes and given.keys() - {'data', 'workers'}):
+            others = [*modes[1:], *(option for option in given if option not in ('data', 'workers'))]
+            raise UserError(f'--{modes[0]} goes without --{others[0].replace("_", "-")}')
         if 'review' in modes:
-            return rank0(review_again, review)
-        kept = rank0(read_config, Path(config).expanduser()) if 'config' in modes else None
+            return rank0(review_again, review, **given)
+        kept = rank0(read_config, Path(expanduser(config))) if 'config' in modes else None
         if 'resume' in modes:
-            run = Path(resume).expanduser()
+            run = Path(expanduser(resume))
             kept = rank0(read_config, run / 'config.json')
             refuse_conflicts(given, kept, run)
             if rank0((run / 'report.html').is_file):
                 return print(f'{run} is finished, see {run / "report.html"}')
         options, made_by = rank0(settle, given, kept)
+        if 'resume' in modes:
+            made_by = kept['recipe']  # whatever its images are called now
         rank0(refuse_missing, options['track'])
 
         set_seed(options['seed'])
-        try:
-            with first_on_its_machine():
-                dls = get_dls(**loader_options(options, made_by))
-        except BadImages as e:
-            out = run if 'resume' in modes else Path(options['out']).expanduser()
-            older = ', instead of an older list' if (out / 'bad_images.csv').exists() else ''
-            listed = f'all are listed with the reason in {write_bad_images(out, e.bad)}{older}'
-            raise UserError(f'{e}; {listed}') from e
-        sizes = [len(dl.dataset) for dl in dls.loaders]
-        print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
-        if unbalanced := imbalance(dls.class_counts):
-            print(unbalanced)
-        with first_on_its_machine():
-            learn = get_learner(dls)  # before there's a folder: it may not take such images, or find no weights
+        learn = load(options, made_by, run if 'resume' in modes else Path(expanduser(options['out'])))
         if kept:
             name_changes(kept)
         if 'resume' in modes:
-            refuse_other_images(dls, kept, run)
+            refuse_other_images(learn.dls, kept, run)
         else:
-            begun = {'images': fingerprint_images(dls), 'left_out': len(dls.left_out), 'surroundings': surroundings()}
-            if rank0(begun.get, 'images') != begun['images']:
-                raise UserError(f'{dls.path} has other images than on the machine of rank 0')
-            model = {'recipe': asdict(made_by), 'classes': list(dls.vocab), 'size': dls.size, 'resized': dls.resized}
-            run = rank0(new_run, options['out'], options['name'], {'options': options, **model, **begun})
-        if dls.left_out:
-            listed = rank0(write_bad_images, run, dls.left_out)
-            print(f'files left out: {len(dls.left_out):,}; all are listed with the reason in {listed}')
+            run = begin(learn, options, made_by)
+        if learn.dls.left_out:
+            listed = rank0(write_bad_images, run, learn.dls.left_out)
+            print(f'files left out: {len(learn.dls.left_out):,}; all are listed with the reason in {listed}')
         tool = 'none' if rank_distrib() else options['track']
         with locked(run), says_how_to_go_on(run), tracked(tool, run) as cbs:
             rank0(remove_leftovers, run)

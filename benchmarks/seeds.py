@@ -11,6 +11,7 @@ that the whole command took: checking and decoding the images, training, test, p
 import json
 import subprocess
 import sys
+from os.path import expanduser
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -61,7 +62,7 @@ def main(
     out: str = 'runs/seeds',  # folder of the runs
 ):
     """Measure test accuracy against minutes, over seeds."""
-    folder = Path(out).expanduser()
+    folder = Path(expanduser(out))
     file = folder / 'seeds.csv'
     rows = pd.read_csv(file).to_dict('records') if file.exists() else []
     for seed in range(seeds):

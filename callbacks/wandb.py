@@ -63,10 +63,13 @@ class RunLogger(WandbCallback):
         """Not as fastai's, which counts steps that there may not have been."""
 
     def log_results(self, summary: dict, pictures: dict[str, Path], weights: Path):
-        """Log what has come out, the weights as an artifact of the run."""
-        self.wandb_run.log({name: wandb.Image(str(file)) for name, file in pictures.items()})
-        self.wandb_run.summary.update(summary)
-        log_model(weights, metadata={**summary})  # which it makes strings of
+        """Log what has come out, the weights as an artifact of the run; UserError where W&B refuses."""
+        try:
+            self.wandb_run.log({name: wandb.Image(str(file)) for name, file in pictures.items()})
+            self.wandb_run.summary.update(summary)
+            log_model(weights, metadata={**summary})  # which it makes strings of
+        except wandb.Error as e:
+            raise UserError(f"--track wandb: the run is complete, but W&B hasn't all its results: {e}") from e
 
     def close(self, failed: bool = False):
         """Send what is not yet sent."""

@@ -11,7 +11,7 @@ from data.files import BadImage, check_file
 from data.layout import find_classes, find_splits, visible
 from data.sizes import Size, choose_size, odd_ones
 from data.split import split_off
-from errors import UserError
+from errors import UserError, printable
 
 TEST_SHARE = 0.2  # of each class, where there is no test set
 
@@ -96,8 +96,3 @@ def _decode(files: list[Path]) -> tuple[dict[Path, Size], list[tuple[Path, str]]
         except BadImage as e:
             bad.append((file, str(e)))
     return sizes, bad
-
-
-def printable(name: Path) -> str:
-    """`name` with line breaks, escape codes and what isn't UTF-8 written as in Python: a message is one line."""
-    return repr(str(name))[1:-1]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from errors import UserError
+from errors import UserError, printable
 
 LAYOUTS = 'train/<class>/ and test/<class>/, perhaps valid/<class>/ too, or of <class>/ alone'
 SPLITS = {'train': 'train', 'valid': 'valid', 'val': 'valid', 'test': 'test'}  # what their folders are called
@@ -45,6 +45,11 @@ def find_splits(path: Path) -> dict[str, Path]:
 
 def find_classes(path: Path, splits: dict[str, Path]) -> list[str]:
     """The names of the class folders, which all `splits` of `path` must have; UserError else, or for fewer than two."""
+    for entry in (entry for split in splits.values() for entry in visible(split)):
+        if entry.is_symlink() and not entry.exists():
+            raise UserError(f'{entry} is a broken link: mend it, or delete it')
+        if entry.is_dir() and entry.name != entry.name.encode(errors='replace').decode():
+            raise UserError(f'{printable(entry)}: its name is not UTF-8, rename it')
     train, *others = splits.values()
     names = [folder.name for folder in subfolders(train)]
     for other in others:

@@ -113,7 +113,8 @@ def _subsets(
             f'--valid {valid}: {images.path} has a validation set, {len(images.valid):,} images; leave it out'
         )
     if fraction < 1:
-        train, _ = split_off(train, len(train) - round(fraction * len(train)), seed, f'fraction {fraction}')
+        left_out = len(train) - round(fraction * len(train))
+        train, _ = split_off(train, left_out, seed, f'fraction {fraction}', of_every_class=False)
     if images.valid:
         return train, images.valid, test
     valid = recipe.valid if valid is None else valid

@@ -20,7 +20,7 @@ from fastcore.basics import chunked, defaults
 from atomic import remove_parts, replacing
 from bars import progress
 from data.files import BadImage, open_rgb
-from run_folder import fingerprint
+from fingerprint import fingerprint
 
 SHARE = 1 / 4  # of the machine's memory: what is larger would be read from the disk again in each epoch
 CHUNK = 500  # files that a process decodes at once, about 0.1 s for small ones

@@ -6,6 +6,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from functools import partial
+from os.path import expanduser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,7 +43,7 @@ def get_source(data: str | Path) -> Path:
         return _cifar10()
     if data == 'digits':
         return _once(fastai_path('data') / 'digits16', _write_digits)
-    path = Path(data).expanduser()
+    path = Path(expanduser(data))
     if path.is_dir():
         return path
     if path.is_file():

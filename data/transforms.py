@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import albumentations as A
 import cv2
@@ -68,8 +69,13 @@ class OpenImage(DisplayedTransform):
         self.shorter = 2 * max(size) if resized else None  # a crop of a quarter is then still of its own pixels
 
     def encodes(self, item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
-        """RGB; UserError where the file is no longer what it was, and where it's checked `BadImage`."""
-        if not isinstance(item, str | Path):
+        """RGB; UserError where the file is no longer what it was, and where it or bytes are checked `BadImage`."""
+        if isinstance(item, bytes):
+            with TemporaryDirectory() as folder:  # of a stranger's, perhaps: they are checked as files are
+                file = Path(folder) / 'image'
+                file.write_bytes(item)
+                image = read_image(file, self.shorter)
+        elif not isinstance(item, str | Path):
             image = PILImage.create(PILImage.create(item).convert('RGB'))
         elif self.check:
             image = read_image(Path(item), self.shorter)

@@ -49,4 +49,4 @@ def write_card(interp: GradCAMInterpretation, summary: dict) -> Path:
 
 def _plain(value: object) -> str:
     """`value` as Markdown shows it: nothing in it counts as markup, HTML or the end of a line or cell."""
-    return re.sub(r'[`*\\\[\]<>&|~$\r\n]', lambda sign: f'&#{ord(sign[0])};', str(value))
+    return re.sub(r'[`*_\\\[\]<>&|~$\r\n]', lambda sign: f'&#{ord(sign[0])};', str(value))

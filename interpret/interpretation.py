@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from interpret.gradcam import grad_cam
-from interpret.plots import STYLE, batch_at, new_figure
+from interpret.plots import STYLE, batch_at, lay_over, new_figure
 
 
 def label_quality(preds: Tensor, targs: Tensor) -> Tensor:
@@ -171,9 +171,9 @@ class GradCAMInterpretation(ClassificationInterpretation):
             image.show(ctx=row[0])
             for cam, axes in zip(cams, row[1:].reshape(-1, step), strict=True):
                 image.show(ctx=axes[-1])
-                axes[-1].imshow(cam, cmap='inferno', alpha=0.5, vmin=0, vmax=1, interpolation='bilinear')
+                lay_over(axes[-1], cam)
                 if alone:
-                    axes[0].imshow(cam, cmap='inferno', vmin=0, vmax=1, interpolation='bilinear')
+                    lay_over(axes[0], cam, alpha=1.0)
         for ax in axs.flat:
             ax.axis('off')
         return fig

@@ -12,7 +12,7 @@ from torch import Tensor
 from errors import UserError
 from interpret.gradcam import grad_cam
 from interpret.interpretation import stamp
-from interpret.plots import STYLE, new_figure, save_figure
+from interpret.plots import STYLE, lay_over, new_figure, save_figure
 
 BATCH = 8  # whose activations and gradients are in memory at once
 
@@ -45,7 +45,7 @@ def plot_overlays(image: TensorImage, maps: dict, title: str) -> Figure:
     for ax, (head, cam) in zip(axs[0], {title: None, **maps}.items(), strict=True):
         image.show(ctx=ax)
         if cam is not None:
-            ax.imshow(cam, cmap='inferno', alpha=0.5, vmin=0, vmax=1, interpolation='bilinear')
+            lay_over(ax, cam)
         ax.set_title(head, loc='left')
         ax.axis('off')
     return fig

@@ -55,6 +55,11 @@ def save_figure(fig: Figure, path: str | Path) -> None:
         plt.close(fig)
 
 
+def lay_over(ax: Axes, cam: np.ndarray, alpha: float = 0.5) -> None:
+    """Draw a Grad-CAM map, H x W in [0, 1], over whatever `ax` shows."""
+    ax.imshow(cam, cmap='inferno', alpha=alpha, vmin=0, vmax=1, interpolation='bilinear')
+
+
 def batch_at(dl: TfmdDL, idxs: list[int]) -> tuple:
     """The batch of the items `idxs` of `dl`'s dataset, through all its transforms, without workers or a shuffle."""
     dl.before_iter()

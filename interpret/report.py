@@ -25,6 +25,7 @@ from interpret.interpretation import GradCAMInterpretation
 from interpret.per_class import per_class
 
 LIMIT = 25_000_000  # bytes of the page
+ERRORS = 'backslashreplace'  # a file's name need not be UTF-8
 REST = 10_000  # more than the bytes of the page's palette and stamps
 PLACES = 40  # and of a mistake's places in the three orders
 BATCH = 64
@@ -49,7 +50,7 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
     run, name = Path(run), Path(run).resolve().name
     table = interp.mistakes(k=None)
     # a browser keeps the verdicts under this name: as long as the run has these mistakes, wherever the page lies
-    key = hashlib.sha256(f'{name}\n{table.iloc[:, :3].to_csv()}'.encode()).hexdigest()[:32]
+    key = hashlib.sha256(f'{name}\n{table.iloc[:, :3].to_csv()}'.encode(errors=ERRORS)).hexdigest()[:32]
     page = {'name': name, 'key': key, 'wrong': len(table), **_numbers(interp), **_folder(run)}
     page['faithfulness'] = interp.faithfulness
     env = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
@@ -57,10 +58,10 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
 
     mistakes, maps = [], []
     item = env.get_template('mistake.html.j2')
-    room = LIMIT - REST - len(template.render(page, mistakes=[], data={}).encode())
+    room = LIMIT - REST - _size(template.render(page, mistakes=[], data={}))
     for mistake, image in zip(table.itertuples(), _images(interp, table.index.tolist()), strict=True):
         html = item.render(mistake=mistake, image=image)
-        room -= len(html.encode()) + PLACES
+        room -= _size(html) + PLACES
         if room < FOR_MAPS:
             break
         mistakes.append(Markup(html))
@@ -81,7 +82,7 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
         'colours': _base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
     }
     with replacing(run / 'report.html') as part:
-        part.write_text(template.render(page, mistakes=mistakes, data=data), encoding='utf-8')
+        part.write_text(template.render(page, mistakes=mistakes, data=data), encoding='utf-8', errors=ERRORS)
     return run / 'report.html'
 
 
@@ -166,6 +167,10 @@ def _encoded(layer: str, predicted: np.ndarray, actual: np.ndarray) -> dict:
     """A layer's two maps for the page's script."""
     h, w = predicted.shape
     return {'layer': layer, 'height': h, 'width': w, 'predicted': _base64(predicted), 'actual': _base64(actual)}
+
+
+def _size(html: str) -> int:
+    return len(html.encode(errors=ERRORS))
 
 
 def _base64(content: bytes | np.ndarray) -> str:

@@ -9,6 +9,8 @@ import shtab
 
 from command_line import parser_of
 from completion import parser
+from export import main as export_main
+from predict import main as predict_main
 from train_fastai import main
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +55,16 @@ def test_bash_completes_options_their_values_and_paths(typed, offered, tmp_path)
     """
     done = subprocess.run(['bash', '-c', code, 'bash', *words], cwd=tmp_path, capture_output=True, text=True)
     assert ({*done.stdout.split()}, done.stderr) == (offered, '')
+
+
+@pytest.mark.parametrize(('command', 'said'), [
+    (predict_main, 'predict.py: the following arguments are required: run, images'),
+    (export_main, 'export.py: the following arguments are required: run'),
+])  # fmt: skip
+def test_the_other_commands_speak_alike(command, said, capsys):
+    with pytest.raises(SystemExit) as e:
+        parser_of(command).parse_args([])
+    assert (e.value.code, capsys.readouterr().err) == (2, f'{said}; --help lists the options\n')
 
 
 def test_the_script_can_be_run_by_its_name():

@@ -34,7 +34,7 @@ def test_onnx_gives_the_learners_probabilities_for_any_number_of_images(run, pho
     import onnxruntime
 
     said = export(run, 'onnx')
-    checked = rf"{run}/model\.onnx: its .* by at most \S+ from the Learner on 12 of the run's test images"
+    checked = rf'{run}/model\.onnx: its .* by at most \S+ from the Learner on 12 images in {photos[0][0].parents[1]}'
     assert re.fullmatch(checked, said)
     assert [file.name for file in run.iterdir() if 'onnx' in file.name] == ['model.onnx']  # one, with the weights
     session = onnxruntime.InferenceSession(run / 'model.onnx')
@@ -68,17 +68,33 @@ def test_safetensors_gives_them_too_and_says_how_in_its_header(run, photos, tmp_
 def test_what_else_a_recipe_predicts_by_is_in_the_file(run, folder, tmp_path, recipe):
     another = write_run(tmp_path / 'another', folder, recipe)
     for format in ('onnx', 'safetensors'):
-        assert "on 12 of the run's test images" in export(another, format)
+        assert f'on 12 images in {folder}/test' in export(another, format)
     file = folder / 'test/red/00.png'
     plain = load_model(another)
     plain.remove_cb(MeanOverViews)
     assert (load_model(another).predict(file)[2] - plain.predict(file)[2]).abs().max() > 1e-3
 
 
+def test_what_torch_cannot_write_as_onnx_is_named_with_the_way_out(run, monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise torch.onnx.errors.OnnxExporterError('of\nmany lines')
+
+    monkeypatch.setattr(torch.onnx, 'export', refuse)
+    with pytest.raises(SystemExit) as e:
+        main(str(run), 'onnx')
+    assert e.value.code == 2
+    assert capsys.readouterr().err == "export.py: torch can't write resnet18 as ONNX: take --format safetensors\n"
+    assert sorted(file.name for file in run.iterdir()) == ['config.json', 'models']
+
+
+def test_a_folder_that_is_not_there_yet_is_made(run, tmp_path):
+    assert export(run, 'safetensors', f'{tmp_path}/new/').startswith(f'{tmp_path}/new/model.safetensors: ')
+
+
 def test_without_the_runs_images_it_is_checked_on_random_ones(run, folder, tmp_path):
     folder.rename(tmp_path / 'elsewhere')
     said = export(run, 'safetensors', tmp_path / 'a.st')
-    assert said.endswith("on 100 random images, as the run's are not here")
+    assert said.endswith("on 100 random images, as the run's are not there")
     assert (tmp_path / 'a.st').is_file()
 
 
@@ -92,7 +108,8 @@ def test_of_many_test_images_it_takes_a_hundred_of_all_classes(folder):
 
 
 def test_of_class_folders_alone_it_takes_any_images(folder):
-    assert [len(o) for o in module._files(str(folder / 'test'))] == [12, len("of the run's images")]
+    files, whose = module._files(str(folder / 'test'))
+    assert (len(files), whose) == (12, f'images in {folder}/test')
 
 
 def test_a_file_that_says_otherwise_is_not_left_behind(run, monkeypatch, capsys):
@@ -121,4 +138,5 @@ def test_cifar10_is_not_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr('data.sources.untar_data', lambda *args: pytest.fail('it asks the network'))
     assert module._files('cifar10') == ([], '')
     files, whose = module._files('digits')  # which are bundled
-    assert (len(files), whose) == (100, "of the run's test images")
+    assert len(files) == 100
+    assert whose.endswith('digits16/test')

@@ -45,6 +45,21 @@ def test_names_what_names_nothing(tree):
     ]  # fmt: skip
 
 
+def test_a_name_may_begin_with_a_tilde(tree):
+    Path('~$b.png').touch()
+    assert find_files(['~$b.png']) == ([Path('~$b.png')], [])
+    assert [reason.split(',')[0] for _, reason in find_files(['~nobody/b.png', ''])[1]] == [
+        'there is no such file or folder'
+    ] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or not os.geteuid(), reason='root may read everything')
+def test_folders_that_cannot_be_read_are_named(tree):
+    Path('in/deeper').chmod(0)
+    assert find_files(['in']) == ([Path('in/c.png')], [(Path('in/deeper'), 'Permission denied')])
+    Path('in/deeper').chmod(0o700)
+
+
 def test_home_is_expanded(tree, monkeypatch):
     monkeypatch.setenv('HOME', os.getcwd())
     assert find_files(['~/b.png']) == ([Path.cwd() / 'b.png'], [])

@@ -80,19 +80,12 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
     assert (config['classes'], config['size'], config['resized']) == (['cat', 'dog'], (16, 24), False)
 
 
-def test_the_first_runs_kept_no_classes_and_no_size(tmp_path):
-    file = written(tmp_path / 'config.json')
-    content = json.loads(file.read_text())
-    del content['classes'], content['size'], content['resized']
-    file.write_text(json.dumps(content))
-    assert [read_config(file)[name] for name in ('classes', 'size', 'resized')] == [None] * 3
-
-
 @pytest.mark.parametrize('changes', [
     {'classes': ['cat']},
     {'classes': ['cat', 'cat']},
     {'classes': ['cat', 1]},
     {'classes': 'cats'},
+    {'classes': None, 'size': None, 'resized': None},
     {'size': [16]},
     {'size': [0, 16]},
     {'size': [16.0, 16]},
@@ -115,6 +108,7 @@ def test_the_first_runs_kept_no_classes_and_no_size(tmp_path):
     {'options': {**DEFAULTS, 'lr': 10**400}},
     {'options': {**DEFAULTS, 'seed': True}},
     {'options': {**DEFAULTS, 'out': None}},
+    {'options': {**DEFAULTS, 'data': ''}},
     {'options': {**DEFAULTS, 'track': 'os'}},
     {'options': {**DEFAULTS, 'skip_bad': 'no'}},
     {'options': None},

@@ -100,11 +100,8 @@ def test_without_images_of_the_run_and_where_it_was_moved(run, folder, tmp_path,
     assert len(capsys.readouterr().out.splitlines()) == 13
 
 
-OLDER = {'classes': None, 'size': None, 'resized': None}
-
-
 @pytest.mark.parametrize(('changes', 'said'), [
-    (OLDER, r'is of an older version, which kept no classes and size in config\.json: repeat it with '),
+    ({'classes': None}, r'config\.json is no config\.json of a run \(ValueError: classes are names'),
     ({'classes': ['red']}, r'config\.json is no config\.json of a run \(ValueError: classes are two or more'),
     ({'classes': ['a', 'b']}, r"best\.pth doesn't hold the weights of this run"),
 ])  # fmt: skip

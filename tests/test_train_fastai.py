@@ -21,8 +21,10 @@ from PIL import Image
 from tiny import tiny_model, write_images
 from torchvision.models import resnet18
 
+from conclusion import CIFAR10
+from data.sources import get_source
 from errors import UserError
-from recipes import PLATEAU, REFERENCE, SPEEDRUN
+from recipes import PLATEAU, REFERENCE, SPEEDRUN, recipe_for
 from reopen import load_run
 from train_fastai import GradCAMInterpretation, find_lr, fit, main, review
 
@@ -36,6 +38,27 @@ def run(*args, cwd=ROOT, home=None, **env):
     command = [sys.executable, ROOT / 'train_fastai.py', *map(str, args)]
     env = {**os.environ, 'OMP_NUM_THREADS': '1', **({'FASTAI_HOME': str(home)} if home else {}), **env}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture
+def command(capsys, handlers):
+    """Runs the command in this process: its exit code, what it printed, and its errors."""
+
+    def run_here(**options):
+        code = 0
+        try:
+            main(**{name: str(value) if isinstance(value, Path) else value for name, value in options.items()})
+        except SystemExit as e:
+            code = e.code
+        return code, *capsys.readouterr()
+
+    return run_here
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """All networks are tiny ones."""
+    monkeypatch.setattr('learner.get_model', tiny_model)
 
 
 class Evil:
@@ -83,9 +106,10 @@ def test_output_is_plain_lines(finished):
     assert out.startswith(f'{finished[0].parents[1] / "my images"}: 18 training, 6 validation, 12 test images\n')
     assert len(re.findall(r'^epoch [01] \[[12]/2\]  train_loss .* valid_accuracy .* s$', out, flags=re.M)) == 2
     assert re.search(r'^lr \S+: \w+, ', out, flags=re.M)
-    assert re.search(r'max train accuracy +\d+\.\d\d% +91\.76%', out)
-    assert re.search(r'test accuracy +\d+\.\d\d% +90\.33%', out)
+    assert re.search(r'^max train accuracy +\d+\.\d\d%$', out, flags=re.M)
+    assert re.search(r'^test accuracy +\d+\.\d\d%$', out, flags=re.M)
     assert 'selected on' not in out
+    assert 'course project' not in out
     assert finished[1].stderr == ''
 
 
@@ -98,7 +122,7 @@ def test_summary_agrees_with_the_other_files(finished):
     assert summary['best_valid_accuracy'] == pytest.approx(float(best['valid_accuracy']))
     assert summary['max_train_accuracy'] == pytest.approx(max(float(row['train_accuracy']) for row in rows))
     assert summary['parameters'] == 11_173_962 - 7 * 513  # 3 classes instead of 10
-    assert summary['course_project'] == {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
+    assert summary['course_project'] is None  # which was about other images
     mistakes = list(csv.DictReader((folder / 'mistakes.csv').open()))
     assert summary['test_accuracy'] == pytest.approx(1 - len(mistakes) / 12)
     assert all(row['actual'] != row['predicted'] and row['file'].startswith('test/') for row in mistakes)
@@ -129,18 +153,17 @@ def test_kept_weights_give_the_test_accuracy(finished):
     assert summary['test_accuracy'] == pytest.approx(right / 12)
 
 
-def test_existing_name_is_refused(finished):
+def test_existing_name_is_refused(finished, command):
     folder, _ = finished
     before = {f: f.stat().st_mtime_ns for f in folder.rglob('*')}
-    done = run(
-        '--data', folder.parents[1] / 'my images', '--out', folder.parent, '--name', 'first', '--bs', 6, '--valid', 0.25
-    )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert 'exists: choose another --name' in done.stderr
+    data = folder.parents[1] / 'my images'
+    code, _, err = command(data=data, out=folder.parent, name='first', bs=6, valid=0.25)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert 'exists: choose another --name' in err
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*')} == before
 
 
-def test_review_again_without_training_gives_the_same(finished):
+def test_review_again_without_training_gives_the_same_also_where_images_moved(finished, command):
     folder, _ = finished
     tables = (
         'mistakes.csv', 'per_class.csv', 'faithfulness.csv', 'summary.json', 'models/best.pth', 'history.csv',
@@ -151,8 +174,15 @@ def test_review_again_without_training_gives_the_same(finished):
     (folder / 'faithfulness.csv').unlink()
     (folder / 'report.html').unlink()
     (folder / 'model_card.md').write_text('an older one')
-    done = run('--review', folder)
-    assert done.returncode == 0, done.stderr
+    images = folder.parents[1] / 'my images'
+    moved = images.rename(images.with_name('moved'))
+    try:
+        code, _, err = command(review=folder)
+        assert (code, err.count('\n')) == (2, 1)
+        assert f'{images} is neither a folder nor a file: pass --data PATH' in err
+        assert command(review=folder, data=moved)[0] == 0
+    finally:
+        moved.rename(images)
     assert (folder / 'report.html').exists()
     assert {f: (folder / f).read_bytes() for f in old} == old
 
@@ -193,25 +223,23 @@ def test_review_loads_weights_and_runs_no_pickle(finished, tmp_path):
         load_run(folder)
 
 
-@pytest.mark.slow
-def test_bad_images_are_listed_where_the_message_says(tmp_path):
+def test_bad_images_are_listed_where_the_message_says(tmp_path, command, tiny):
     data, out = write_images(tmp_path / 'my images'), tmp_path / 'my runs'
     (data / 'train/red/x.png').mkdir()
     (data / 'test/red/y.png').touch()
-    options = '--data', data, '--out', out, '--epochs', 1, '--bs', 6, '--valid', 0.25, '--lr', 0.01, '--name', 'a'
-    options += ('--recipe', 'speedrun')  # whose review takes a tenth of the time
+    options = {'data': data, 'out': out, 'epochs': 1, 'bs': 6, 'valid': 0.25, 'lr': 0.01, 'name': 'a'}
     table = f'file,reason\n{data}/test/red/y.png,empty\n{data}/train/red/x.png,"a folder, not a file"\n'
     for older in '', ', instead of an older list':
-        done = run(*options, cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (2, '')
-        assert done.stderr == (
+        code, printed, err = command(**options)
+        assert (code, printed) == (2, '')
+        assert err == (
             f"train_fastai.py: 2 files of {data} can't be used: test/red/y.png (empty), train/red/x.png (a folder, not "
             f'a file); delete them or pass --skip-bad; all are listed with the reason in {out}/bad_images.csv{older}\n'
         )
         assert (out / 'bad_images.csv').read_text() == table
-    done = run(*options, '--skip-bad', cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f'files left out: 2; all are listed with the reason in {out}/a/bad_images.csv\n' in done.stdout
+    code, printed, err = command(**options, skip_bad=True)
+    assert code == 0, err
+    assert f'files left out: 2; all are listed with the reason in {out}/a/bad_images.csv\n' in printed
     assert (out / 'a/bad_images.csv').read_text() == table
     assert json.loads((out / 'a/config.json').read_text())['left_out'] == 2
 
@@ -243,18 +271,43 @@ def test_a_network_that_cannot_take_the_images_leaves_nothing(folder, tmp_path, 
     assert not (tmp_path / 'runs').exists()
 
 
+def test_a_stopped_run_on_the_digits_keeps_its_recipe_whatever_they_are_called(tmp_path, command, tiny, monkeypatch):
+    recipes = []
+    monkeypatch.setattr('train_fastai.train', lambda learn, *args: recipes.append(learn.recipe))
+    assert command(data='digits', out=tmp_path, name='r')[0] == 0
+    assert command(resume=tmp_path / 'r', data=get_source('digits'))[0] == 0
+    assert recipes == [recipe_for('digits')] * 2
+
+
+def test_cifar10_stands_beside_the_course_project(tmp_path, command, tiny, capsys):
+    for name in CIFAR10:
+        write_images(tmp_path / name, train=2, test=1)
+        for split in 'train', 'test':
+            (tmp_path / f'{name}/{split}/red').rename(tmp_path / f'{name}/{split}/{name}')
+    for split in 'train', 'test':
+        (tmp_path / f'images/{split}').mkdir(parents=True)
+        for name in CIFAR10:
+            (tmp_path / f'{name}/{split}/{name}').rename(tmp_path / f'images/{split}/{name}')
+    code, out, err = command(data=tmp_path / 'images', out=tmp_path, name='r', epochs=1, lr=0.01, bs=4, valid='test')
+    assert code == 0, err
+    assert re.search(r'^max train accuracy +\d+\.\d\d% +91\.76%$', out, flags=re.M)
+    assert re.search(r'^test accuracy +\d+\.\d\d% +90\.33%$', out, flags=re.M)
+    summary = json.loads((tmp_path / 'r/summary.json').read_text())
+    assert summary['course_project'] == {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
+
+
 @pytest.mark.slow
-def test_images_of_any_size_in_class_folders_with_another_network(tmp_path):
+def test_images_of_any_size_in_class_folders_with_another_network(tmp_path, command):
     for name, size, n in ('a', (72, 100), 12), ('b', (90, 50), 20):
         write_images(tmp_path / name, train=n, test=0, size=size)
     images = tmp_path / 'my images'
     (tmp_path / 'a/train').rename(images)
     for file in sorted((tmp_path / 'b/train/red').iterdir()):
         file.rename(images / 'red' / f'b{file.name}')
-    options = '--data', images, '--size', 48, '--arch', 'mobilenet_v3_small', '--epochs', 2, '--bs', 6, '--lr', 0.01
-    done = run(*options, '--out', tmp_path, '--name', 'first')
-    assert (done.returncode, done.stderr) == (0, '')
-    assert done.stdout.startswith(
+    options = {'size': 48, 'arch': 'mobilenet_v3_small', 'epochs': 2, 'bs': 6, 'lr': 0.01}
+    code, printed, err = command(data=images, **options, out=tmp_path, name='first')
+    assert (code, err) == (0, '')
+    assert printed.startswith(
         'there is no test/: 11 images, the same in every run, are drawn from the 56\n'
         'images are cropped and resized to 48x48, each by itself (--size chooses another size)\n'
         f'{images}: 41 training, 4 validation, 11 test images\n'
@@ -273,43 +326,40 @@ def test_images_of_any_size_in_class_folders_with_another_network(tmp_path):
     assert list(layers) == ['features.0', 'features.1', 'features.3', 'features.8', 'features']
 
     old = {f: (tmp_path / 'first' / f).read_bytes() for f in ('mistakes.csv', 'per_class.csv', 'summary.json')}
-    assert run('--review', tmp_path / 'first').returncode == 0
+    assert command(review=tmp_path / 'first')[0] == 0
     assert {f: (tmp_path / 'first' / f).read_bytes() for f in old} == old
-    done = run('--config', tmp_path / 'first/config.json', '--out', tmp_path, '--name', 'again')
-    assert done.returncode == 0, done.stderr
+    assert command(config=tmp_path / 'first/config.json', out=tmp_path, name='again')[0] == 0
     weights = [torch.load(tmp_path / name / 'models/best.pth', weights_only=True) for name in ('first', 'again')]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.slow
-def test_a_pretrained_run_is_reviewed_where_the_published_weights_are_not(folder, tmp_path):
+def test_a_pretrained_run_is_reviewed_where_the_published_weights_are_not(folder, tmp_path, command, monkeypatch):
     hub = tmp_path / 'torch/hub/checkpoints'
     hub.mkdir(parents=True)
     torch.save(resnet18().state_dict(), hub / 'resnet18-f37072fd.pth')
-    options = '--data', folder, '--size', 32, '--epochs', 1, '--bs', 6, '--lr', 0.01, '--valid', 0.25, '--pretrained'
-    env = {'TORCH_HOME': str(tmp_path / 'torch'), 'https_proxy': 'http://127.0.0.1:9'}
-    done = run(*options, '--out', tmp_path, '--name', 'r', **env)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
+    options = {'data': folder, 'size': 32, 'epochs': 1, 'bs': 6, 'lr': 0.01, 'valid': 0.25, 'pretrained': True}
+    code, _, err = command(**options, out=tmp_path, name='r')
+    assert code == 0, err
     recipe = json.loads((tmp_path / 'r/config.json').read_text())['recipe']
     assert (recipe['pretrained'], recipe['mean']) == (True, [0.485, 0.456, 0.406])
     (hub / 'resnet18-f37072fd.pth').unlink()
     (tmp_path / 'r/report.html').unlink()
-    done = run('--review', tmp_path / 'r', **env)
-    assert done.returncode == 0, done.stderr
+    code, _, err = command(review=tmp_path / 'r')
+    assert code == 0, err
     assert (tmp_path / 'r/report.html').exists()
-    done = run(*options, '--out', tmp_path, '--name', 's', **env)
-    assert (done.returncode, done.stderr.count('\n')) == (2, 1)
-    assert f'--pretrained: {hub}/resnet18-f37072fd.pth is not there' in done.stderr
+    code, _, err = command(**options, out=tmp_path, name='s')
+    assert (code, err.count('\n')) == (2, 1)
+    assert f'--pretrained: {hub}/resnet18-f37072fd.pth is not there' in err
     assert not (tmp_path / 's').exists()
 
 
-@pytest.mark.slow
-def test_test_set_may_drive_but_it_says_so(tmp_path):
-    data = write_images(tmp_path / 'images')
-    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--lr', 0.01,
-               '--valid', 'test', '--recipe', 'reference')  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert 'This test accuracy was selected on' in done.stdout
+def test_test_set_may_drive_but_it_says_so(folder, tmp_path, command, tiny):
+    code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6, lr=0.01, valid='test')
+    assert code == 0, err
+    assert 'This test accuracy was selected on' in out
     assert json.loads((tmp_path / 'r/summary.json').read_text())['test_selected_on'] is True
     assert not (tmp_path / 'r/plots/lr_find.png').exists()
 
@@ -340,15 +390,11 @@ def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message
     assert not (tmp_path / 'runs').exists()
 
 
-def test_a_learning_rate_that_explodes_ends_in_one_line(tmp_path):
-    data = write_images(tmp_path / 'images')
-    done = run('--data', data, '--out', tmp_path, '--name', 'r', '--epochs', 1, '--bs', 6, '--valid', 0.25,
-               '--lr', 1e30)  # fmt: skip
-    assert done.returncode == 2
-    assert re.search(r'the loss is (nan|inf) at epoch 0, batch \d, lr 1e\+30: training stops', done.stdout)
-    assert re.fullmatch(
-        r'train_fastai\.py: valid_loss never got better than inf: .* Try an lr below 1e\+30\n', done.stderr
-    )
+def test_a_learning_rate_that_explodes_ends_in_one_line(folder, tmp_path, command, tiny):
+    code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6, valid=0.25, lr=1e30)
+    assert code == 2
+    assert re.search(r'the loss is (nan|inf) at epoch 0, batch \d, lr 1e\+30: training stops', out)
+    assert re.fullmatch(r'train_fastai\.py: valid_loss never got better than inf: .* Try an lr below 1e\+30\n', err)
     assert not (tmp_path / 'r/models/best.pth').exists()
 
 
@@ -431,17 +477,15 @@ def test_biases_of_norms_learn_faster_with_the_same_decay(learner):
     assert biases['weight_decay'] * 64 == pytest.approx(others['weight_decay']) == SPEEDRUN.wd
 
 
-def test_speedrun_trains_on_all_images_and_keeps_the_last_epoch(tmp_path):
-    data = write_images(tmp_path / 'images')
-    done = run('--data', data, '--recipe', 'speedrun', '--out', tmp_path, '--name', 'r', '--epochs', 3, '--bs', 6)
-    assert done.returncode == 0, done.stderr
-    assert '24 training, 0 validation, 12 test images' in done.stdout
+def test_speedrun_trains_on_all_images_and_keeps_the_last_epoch(folder, tmp_path, command):
+    code, out, err = command(data=folder, recipe='speedrun', out=tmp_path, name='r', epochs=3, bs=6)
+    assert code == 0, err
+    assert '24 training, 0 validation, 12 test images' in out
     summary = json.loads((tmp_path / 'r/summary.json').read_text())
     assert (summary['best_epoch'], summary['best_valid_accuracy'], summary['lr']) == (2, None, SPEEDRUN.lr)
     assert not (tmp_path / 'r/sweep.json').exists()
     assert 'the last, as nothing was held out' in (tmp_path / 'r/report.html').read_text()
-    again = run('--review', tmp_path / 'r')
-    assert again.returncode == 0, again.stderr
+    assert command(review=tmp_path / 'r')[0] == 0
     assert json.loads((tmp_path / 'r/summary.json').read_text()) == summary
 
 

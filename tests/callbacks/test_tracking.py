@@ -13,7 +13,7 @@ import wandb
 from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import TINY, write_images
+from tiny import TINY, tiny_model
 from wandb_log import history, records
 
 from callbacks.tensorboard import RunLogger
@@ -261,13 +261,12 @@ def test_what_wandb_refuses_ends_in_one_line(make, monkeypatch, tmp_path):
     assert not (learn.path / 'history.csv').exists()
 
 
-@pytest.mark.slow
-def test_the_command_line_logs_a_whole_run(tmp_path):
-    options = '--data', write_images(tmp_path / 'images'), '--out', tmp_path / 'runs', '--name', 'a', '--epochs', '1'
-    command = [sys.executable, ROOT / 'train_fastai.py', *options, '--bs', '6', '--valid', '0.25']
-    done = subprocess.run([*command, '--track', 'tensorboard'], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, '')
-    assert f'to watch: tensorboard --logdir {tmp_path}/runs\n' in done.stdout
+def test_the_command_line_logs_a_whole_run(folder, tmp_path, monkeypatch, capsys, handlers):
+    monkeypatch.setattr('learner.get_model', tiny_model)
+    main(data=str(folder), out=str(tmp_path / 'runs'), name='a', epochs=1, bs=6, valid=0.25, track='tensorboard')
+    out, err = capsys.readouterr()
+    assert err == ''
+    assert f'to watch: tensorboard --logdir {tmp_path}/runs\n' in out
     run = tmp_path / 'runs/a'
     log = EventAccumulator(str(run / 'tensorboard'), size_guidance={'images': 0, 'tensors': 0}).Reload()
     assert len(scalars(log)['train_loss']) == 3  # not the sweep's

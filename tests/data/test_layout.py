@@ -1,3 +1,6 @@
+import os
+import sys
+
 import pytest
 
 from data.layout import find_classes, find_splits
@@ -68,3 +71,16 @@ LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps va
 ])  # fmt: skip
 def test_near_misses_are_named_with_the_way_out(tmp_path, files, said):
     assert refusal(made(tmp_path, *files)) == said
+
+
+def test_a_class_that_is_a_broken_link_is_named(tmp_path):
+    made(tmp_path, *images('.'))
+    (tmp_path / 'emu').symlink_to(tmp_path / 'unmounted')
+    assert refusal(tmp_path) == 'DATA/emu is a broken link: mend it, or delete it'
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere names are Unicode')
+def test_a_class_whose_name_is_not_utf8_is_named(tmp_path):
+    made(tmp_path, *images('.'))
+    (tmp_path / os.fsdecode(b'em\xff')).mkdir()
+    assert refusal(tmp_path) == r'DATA/em\udcff: its name is not UTF-8, rename it'

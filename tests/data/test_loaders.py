@@ -52,7 +52,7 @@ def test_test_set_can_drive_validation(folder):
 
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
-    ({'valid': 0.01}, 'valid 0.01 of 24 images leaves a class without any'),
+    ({'valid': 0.01}, 'valid 0.01 of 24 images is 0, fewer than the 3 classes: choose more'),
     ({'fraction': 0.05}, 'fraction 0.05 of 24 images leaves a class without any'),
     ({'bs': 19}, 'bs 19 is more than the 18 training images'),
 ])  # fmt: skip
@@ -141,6 +141,18 @@ def test_building_leaves_numpys_and_torchs_random_states(folder):
     tiny_dls(folder)
     assert np.random.rand() == np.random.RandomState(5).rand()
     assert torch.equal(torch.get_rng_state(), expected)
+
+
+def test_a_fraction_may_leave_out_fewer_images_than_there_are_classes(folder):
+    for fraction, n in (0.95, 23), (0.99, 24):
+        assert len(tiny_dls(folder, fraction=fraction, valid='test').train_ds) == n
+
+
+def test_a_class_of_one_image_cannot_be_split(folder):
+    for file in sorted((folder / 'train/red').iterdir())[1:]:
+        file.unlink()
+    with pytest.raises(UserError, match=r'^valid 0\.25 of 17 images: red has only one image, which is in one part'):
+        tiny_dls(folder)
 
 
 def test_a_rare_class_that_a_fraction_loses_is_an_error(tmp_path):

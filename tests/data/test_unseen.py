@@ -3,7 +3,7 @@ import pytest
 import torch
 from fastai.learner import load_learner
 from fastai.vision.core import PILImage
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import TINY, tiny_dls, write_images
 
 from data.files import BadImage
@@ -49,6 +49,26 @@ def test_a_file_that_cannot_be_used_says_why(run, tmp_path):
     (tmp_path / 'x.png').write_bytes(b'')
     with pytest.raises(BadImage, match=r'^empty$'):
         load_model(run).predict(tmp_path / 'x.png')
+
+
+@pytest.mark.parametrize(('name', 'content', 'said'), [
+    ('a.png', b'', '^empty$'),
+    ('a.eps', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', '^not a JPEG, PNG'),
+])  # fmt: skip
+def test_bytes_are_checked_as_a_file_is(run, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    for item in (tmp_path / name, content):
+        with pytest.raises(BadImage, match=said):
+            load_model(run).predict(item)
+
+
+def test_bytes_of_a_photo_are_turned_upright_as_the_file_is(run, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png', exif=exif)
+    learn = load_model(run)
+    assert torch.equal(learn.predict((tmp_path / 'a.png').read_bytes())[2], learn.predict(tmp_path / 'a.png')[2])
 
 
 def test_images_of_another_size_are_resized_as_by_the_learner_that_was_trained(run, folder, learner, tmp_path):

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from errors import UserError, ends_in_one_line
+
+
+@pytest.mark.parametrize(('error', 'said'), [
+    (UserError('no such place'), 'no such place'),
+    (UserError('a\nb is no folder'), 'a b is no folder'),
+    (FileNotFoundError(2, 'No such file or directory', 'x.png'), 'x.png: No such file or directory'),
+    (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB'), 'out of memory: '),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), 'out of memory: '),
+    (MemoryError(), 'out of memory: '),
+    (RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.'), 'a process that loads images was killed'),
+])  # fmt: skip
+def test_what_the_user_can_mend_is_one_line(error, said, capsys, handlers):
+    with pytest.raises(SystemExit) as e, ends_in_one_line('x.py'):
+        raise error
+    assert e.value.code == 2
+    line, end = capsys.readouterr().err.split('\n')
+    assert line.startswith(f'x.py: {said}')
+    assert end == ''
+
+
+def test_what_a_process_that_loads_images_says_is_its_last_line(capsys, handlers):
+    with pytest.raises(SystemExit), ends_in_one_line('x.py'):
+        raise UserError('Caught UserError in DataLoader worker process 0.\nTraceback (most recent call last):\n'
+                        '  File "a.py"\nerrors.UserError: a.png is no longer what it was')  # fmt: skip
+    assert capsys.readouterr().err == 'x.py: a.png is no longer what it was\n'
+
+
+def test_a_bug_is_not_hidden(handlers):
+    with pytest.raises(RuntimeError, match='shapes'), ends_in_one_line('x.py'):
+        raise RuntimeError('shapes differ')
+
+
+def test_ctrl_c_ends_with_130(capsys, handlers):
+    with pytest.raises(SystemExit) as e, ends_in_one_line('x.py'):
+        raise KeyboardInterrupt
+    assert (e.value.code, capsys.readouterr().err) == (130, '\nx.py: interrupted\n')
