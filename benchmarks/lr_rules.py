@@ -1,4 +1,4 @@
-"""Which of fastai's four learning rate suggestions leads SGD furthest? One sweep, then one training run for each.
+"""Which of the suggestions of a learning rate sweep leads SGD furthest? One sweep, then one training run for each.
 
 All runs start from the same weights and see the same batches; the held-out part of the training images judges them,
 the test set plays no part. Prints a Markdown table: `python benchmarks/lr_rules.py --data PATH`.
@@ -26,7 +26,7 @@ def main(
     epochs: int = 8,  # of each run
     seed: int = 42,  # of the split, the weights and the draws
 ):
-    """Compare fastai's learning rate suggestions by what they lead to."""
+    """Compare the suggestions of a sweep by what they lead to."""
 
     def learner(out):
         set_seed(seed)

@@ -1,5 +1,6 @@
 """What a classifier gets wrong, and where it looked: fastai's interpretation with tables and Grad-CAM maps."""
 
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,10 @@ class GradCAMInterpretation(ClassificationInterpretation):
     def __repr__(self) -> str:
         right, n = (self.decoded == self.targs).sum().item(), len(self.targs)
         return f'{type(self).__name__} of {n} images, {n - right} of them wrong: accuracy {right / n:.2%}'
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the accuracy and the worst mistakes."""
+        return f'<p>{escape(repr(self))}; the worst:</p>{self.mistakes(5).to_html()}'
 
     def __getitem__(self, idxs) -> tuple:
         """Inputs (loaded now), predictions, targets, decoded predictions and losses at `idxs`."""

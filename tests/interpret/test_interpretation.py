@@ -126,6 +126,9 @@ def test_mistakes_gives_k_or_all_there_are(interp, k, rows):
 
 def test_a_repl_shows_how_many_are_wrong(interp):
     assert repr(interp) == 'GradCAMInterpretation of 6 images, 3 of them wrong: accuracy 50.00%'
+    shown = interp._repr_html_()
+    assert 'accuracy 50.00%' in shown
+    assert all(f'<td>{file}</td>' in shown for file in interp.mistakes(5).file)
 
 
 def test_no_mistakes(files):
