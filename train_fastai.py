@@ -36,6 +36,7 @@ from data.checks import BadImages, write_bad_images
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line
 from interpret import plots
+from interpret.figures import save_figure
 from interpret.interpretation import GradCAMInterpretation
 from interpret.review import review
 from learner import fit, get_learner
@@ -93,7 +94,7 @@ def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = ())
     run, sweep = learn.path, None
 
     def draw(name, plot, *args):
-        rank0(lambda: plots.save_figure(plot(*args), run / f'plots/{name}.png'))
+        rank0(lambda: save_figure(plot(*args), run / f'plots/{name}.png'))
 
     for cls in learn.dls.vocab:
         draw(f'augmented/{cls}', plots.plot_augmented, learn.dls, cls)

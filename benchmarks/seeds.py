@@ -24,7 +24,7 @@ from matplotlib.ticker import PercentFormatter
 
 from atomic import replacing
 from conclusion import COURSE_PROJECT
-from interpret.plots import new_figure, save_figure
+from interpret.figures import new_figure, save_figure
 
 SCRIPT = Path(__file__).parents[1] / 'train_fastai.py'
 COLUMNS = 'name', 'recipe', 'epochs', 'seed', 'test_accuracy', 'training_minutes', 'minutes'

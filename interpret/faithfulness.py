@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from bars import progress
-from interpret.gradcam import explaining, grad_cam, original
+from interpret.gradcam import grad_cam
+from interpret.hooks import explaining, original
 from interpret.interpretation import GradCAMInterpretation
 
 SHARES = 0.1, 0.3, 0.5, 0.7, 0.9  # of the pixels that are put in or taken out

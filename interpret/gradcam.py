@@ -1,16 +1,13 @@
 """Grad-CAM: where in an image the evidence for a class lies, for every layer and the whole batch at once."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from itertools import dropwhile
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-RESNET_STAGES = 'layer1', 'layer2', 'layer3', 'layer4'
+from interpret.hooks import explaining, hooked, original, plain
+from interpret.layers import default_layers
 
 
 def grad_cam(
@@ -46,73 +43,6 @@ def grad_cam(
     return maps
 
 
-def default_layers(model: nn.Module, x: Tensor) -> list[str]:
-    """Names of a ResNet's four stages, or of the last layer of each resolution that `x` (N x C x H x W) passes through.
-
-    Of nested layers the outermost counts: a whole block, not one of its parts or the first part of the next block.
-    """
-    model = original(model)
-    if all(hasattr(model, stage) for stage in RESNET_STAGES):
-        return list(RESNET_STAGES)
-    runs, sizes = Counter(), {}
-
-    def note(name, module, args, out):
-        runs[name] += 1
-        if isinstance(out, Tensor) and out.ndim == 4 and len(out) == 2:
-            sizes[name] = tuple(out.shape[-2:])
-
-    modules = dict(model.named_modules())
-    with explaining(model, x), torch.no_grad(), _hooked(model, modules, note):
-        model(_plain(x[[0, 0]]))  # two, to tell a batch from a table for all images, as Swin V2 has
-
-    (H, W), chosen, area = x.shape[-2:], {}, x[0, 0].numel()
-    for name in dropwhile(lambda name: not any(True for _ in modules[name].parameters()), sizes):  # x, only normalised
-        h, w = size = sizes[name]
-        # an adaptive pool has its head's size; what lost x's proportions is h x w x C, as transformers have it
-        # and what is larger than one before is windows x C, as in MaxViT
-        is_map = 1 < h * w <= area and abs(h - w * H / W) <= 3 and not isinstance(modules[name], nn.AdaptiveAvgPool2d)
-        area = h * w if is_map else area
-        if is_map and runs[name] == 1 and name.count('.') <= chosen.get(size, name).count('.'):
-            chosen[size] = name
-    if not chosen:
-        raise ValueError(f'no layer of {type(model).__name__} has a map larger than 1x1 for {H}x{W} images')
-    return list(chosen.values())
-
-
-def original(model: nn.Module) -> nn.Module:
-    """The module that `torch.compile` wrapped: it has the plain names."""
-    return getattr(model, '_orig_mod', model)
-
-
-def _plain(x: Tensor) -> Tensor:
-    """A copy that autograd can use: no subclass, no graph, no inference tensor, and `x` safe from in-place layers."""
-    return x.detach().clone().as_subclass(Tensor)
-
-
-@contextmanager
-def explaining(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Eval mode, gradients, full precision and no compiled code (it skips hooks); then all as it was before."""
-    modes = {module: module.training for module in model.modules()}
-    full_precision = torch.autocast(x.device.type, enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), full_precision, torch.compiler.set_stance('force_eager'):
-        try:
-            for module in modes:
-                module.training = False  # not `eval()`, which a model may override to do more
-            yield
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
-
-
-@contextmanager
-def _hooked(model: nn.Module, names: Iterable[str], hook) -> Iterator[None]:
-    """Call `hook(name, module, args, out)` after each of the named layers."""
-    with ExitStack() as hooks:
-        for name in names:
-            hooks.enter_context(model.get_submodule(name).register_forward_hook(partial(hook, name)))
-        yield
-
-
 def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> list[str]:
     """The qualified names of `layers`."""
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -142,8 +72,8 @@ def _forward(model: nn.Module, x: Tensor, names: list[str]) -> tuple[Tensor, dic
         acts[name] = out.clone().requires_grad_()  # a copy, as a skip connection may use `out` as well;
         return acts[name].clone()  # and another, as the next layer may work in place
 
-    with _hooked(model, names, keep):
-        logits = model(_plain(x))
+    with hooked(model, names, keep):
+        logits = model(plain(x))
     if idle := [name for name in names if name not in acts]:
         raise ValueError(f'layers that the forward pass does not run: {idle}')
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):

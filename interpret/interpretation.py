@@ -15,8 +15,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from interpret.figures import STYLE, lay_over, new_figure
 from interpret.gradcam import grad_cam
-from interpret.plots import STYLE, batch_at, lay_over, new_figure
+from interpret.plots import batch_at
 
 
 def label_quality(preds: Tensor, targs: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from errors import UserError
+from interpret.figures import STYLE, lay_over, new_figure, save_figure
 from interpret.gradcam import grad_cam
 from interpret.interpretation import stamp
-from interpret.plots import STYLE, lay_over, new_figure, save_figure
 
 BATCH = 8  # whose activations and gradients are in memory at once
 

@@ -7,6 +7,7 @@ from fastai.learner import Learner
 from atomic import replacing
 from interpret import plots
 from interpret.faithfulness import faithfulness
+from interpret.figures import save_figure
 from interpret.interpretation import GradCAMInterpretation
 from interpret.per_class import per_class
 
@@ -24,7 +25,7 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
         interp.mistakes(k=None).to_csv(part, index=False, errors='surrogateescape')
     with replacing(out / 'per_class.csv') as part:
         per_class(interp).to_csv(part, index=False)
-    plots.save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
+    save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     try:
         interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))
     except ValueError as e:
@@ -32,5 +33,5 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
         return interp
     with replacing(out / 'faithfulness.csv') as part:
         interp.faithfulness.to_csv(part)
-    plots.save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
+    save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
     return interp

@@ -10,7 +10,8 @@ from fastai.vision.learner import create_vision_model
 from torch import nn
 from torchvision.models import convnext_tiny, get_model, mobilenet_v3_small, resnet18, vgg11_bn
 
-from interpret.gradcam import default_layers, grad_cam
+from interpret.gradcam import grad_cam
+from interpret.layers import default_layers
 from models import cifar_resnet18
 
 

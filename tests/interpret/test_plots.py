@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tiny import TINY, tiny_dls, write_images
 
+from interpret.figures import save_figure
 from interpret.plots import (
     plot_augmented,
     plot_confusion,
     plot_history,
     plot_history_panels,
     plot_sweep,
-    save_figure,
 )
 
 HISTORY = pd.DataFrame(
