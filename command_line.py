@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from collections.abc import Callable
+from inspect import getfile, unwrap
 from pathlib import Path
 
 from fastcore.script import anno_parser
@@ -11,7 +12,7 @@ EPILOG = 'exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interr
 
 def parser_of(main: Callable) -> ArgumentParser:
     """The parser that fastcore's `call_parse` makes of `main`, with a short usage and errors without it."""
-    parser = anno_parser(main, prog=Path(main.__code__.co_filename).name)
+    parser = anno_parser(main, prog=Path(getfile(unwrap(main))).name)
     parser.epilog = EPILOG
     if all(action.option_strings for action in parser._actions):
         parser.usage = '%(prog)s [--option value ...]'
