@@ -18,7 +18,7 @@ def parser_of(main: Callable) -> ArgumentParser:
         parser.usage = '%(prog)s [--option value ...]'
     parser.error = lambda message: parser.exit(2, f'{parser.prog}: {message}; --help lists the options\n')
     for action in parser._actions:
-        if action.choices:
+        if action.choices and parser.usage:
             action.metavar = '(name)'  # for the names themselves the help's column has no room
         elif getattr(action.type, '__name__', '') == '_parse':  # of fastcore, for `int | None`; the error names it
             action.type.__name__ = action.metavar.strip('()')
