@@ -1,16 +1,16 @@
-"""Test accuracy against minutes: run train_fastai.py for each number of epochs and each seed, one after another.
+"""Test accuracy against minutes: a recipe for each number of epochs and each seed, one after another.
 
-    python benchmarks/seeds.py --recipe speedrun --epochs 10 20 --seeds 3
+    python benchmarks/seeds.py --recipe speedrun --epochs 9 20 --seeds 3
     python benchmarks/seeds.py --recipe plateau --epochs 50 --seeds 5
 
 Started again, it keeps the runs that are finished and goes on with the one that was stopped. Writes a row a run to
 seeds.csv in `out`, prints means and standard deviations as a Markdown table, and plots the accuracies over the minutes
-that the whole command took: checking and decoding the images, training, test, pictures and the review page.
+that it took to check and decode the images, to train, and to predict the test set once. A sweep, where the recipe has
+one, and the review don't count.
 """
 
-import json
-import subprocess
 import sys
+from dataclasses import replace
 from os.path import expanduser
 from pathlib import Path
 from time import perf_counter
@@ -19,32 +19,39 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pandas as pd
+from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 from matplotlib.ticker import PercentFormatter
 
 from atomic import replacing
 from conclusion import COURSE_PROJECT
 from interpret.figures import new_figure, save_figure
-
-SCRIPT = Path(__file__).parents[1] / 'train_fastai.py'
-COLUMNS = 'name', 'recipe', 'epochs', 'seed', 'test_accuracy', 'training_minutes', 'minutes'
-
-
-def _run(out: Path, name: str, options: list) -> float | None:
-    """Run it, or what is left of it; the minutes of the whole command, None where it was not run in one go."""
-    run, start = out / name, perf_counter()
-    new = not run.exists()
-    if not new and (run / 'report.html').exists():
-        return None
-    command = [*options, '--out', out, '--name', name] if new else ['--resume', run]
-    subprocess.run([sys.executable, SCRIPT, *map(str, command)], check=True)
-    return (perf_counter() - start) / 60 if new else None
+from recipes import recipe_for
+from train_fastai import GradCAMInterpretation, find_lr, fit, get_dls, get_learner
 
 
-def _plot(table: pd.DataFrame, file: Path) -> None:
+def run(recipe: str, epochs: int, seed: int, data: str, path: Path) -> dict:
+    """The row of a run in the folder `path`, from where it was stopped."""
+    set_seed(seed)
+    start = perf_counter()
+    dls = get_dls(data, replace(recipe_for(data, recipe), epochs=epochs), seed=seed)
+    loaded = perf_counter()
+    learn = get_learner(dls, path=path)
+    lr = None if learn.recipe.lr_rule == 'none' else find_lr(learn).lr
+    history = fit(learn, lr=lr, resume=True)
+    trained = perf_counter()
+    interp = GradCAMInterpretation.from_learner(learn)
+    seconds = {'loading': loaded - start, 'training': history.seconds.sum(), 'testing': perf_counter() - trained}
+    row = {'recipe': recipe, 'epochs': epochs, 'seed': seed, 'lr': lr or learn.recipe.lr}
+    row |= {'test_accuracy': (interp.decoded == interp.targs).float().mean().item()}
+    return row | {f'{part}_minutes': value / 60 for part, value in {**seconds, 'all': sum(seconds.values())}.items()}
+
+
+def plot(table: pd.DataFrame, file: Path) -> None:
+    """The accuracies over the minutes, beside the course project's."""
     fig, axs = new_figure(figsize=(7, 4))
     for (recipe, epochs), runs in table.groupby(['recipe', 'epochs']):
-        axs[0, 0].plot(runs.minutes, runs.test_accuracy, 'o', markersize=5, label=f'{recipe}, {epochs} epochs')
+        axs[0, 0].plot(runs.all_minutes, runs.test_accuracy, 'o', markersize=5, label=f'{recipe}, {epochs} epochs')
     course = COURSE_PROJECT['test_accuracy']
     axs[0, 0].axhline(course, color='#666666', linestyle=':', label='course project, original images, 29 min on a GPU')
     axs[0, 0].set(xlabel='minutes', ylabel='test accuracy', xlim=(0, None))
@@ -56,7 +63,7 @@ def _plot(table: pd.DataFrame, file: Path) -> None:
 @call_parse
 def main(
     recipe: str = 'speedrun',  # what --recipe of train_fastai.py takes
-    epochs: Annotated[int, {'nargs': '+'}] = (10,),  # one or more numbers of epochs
+    epochs: Annotated[int, {'nargs': '+'}] = (9,),  # one or more numbers of epochs
     seeds: int = 3,  # 0, 1, ...: so many runs of each
     data: str = 'cifar10',  # what --data takes
     out: str = 'runs/seeds',  # folder of the runs
@@ -67,19 +74,14 @@ def main(
     rows = pd.read_csv(file).to_dict('records') if file.exists() else []
     for seed in range(seeds):
         for n in epochs:
-            name = f'{recipe}-epochs{n}-seed{seed}'
-            if name in [row['name'] for row in rows]:
-                continue
-            minutes = _run(folder, name, ['--data', data, '--recipe', recipe, '--epochs', n, '--seed', seed])
-            summary = json.loads((folder / name / 'summary.json').read_text(encoding='utf-8'))
-            accuracy, training = summary['test_accuracy'], summary['seconds'] / 60
-            rows.append(dict(zip(COLUMNS, (name, recipe, n, seed, accuracy, training, minutes), strict=True)))
-            with replacing(file) as part:
-                pd.DataFrame(rows).round(5).to_csv(part, index=False)
+            if (recipe, n, seed) not in [(row['recipe'], row['epochs'], row['seed']) for row in rows]:
+                rows.append(run(recipe, n, seed, data, folder / f'{recipe}-epochs{n}-seed{seed}'))
+                with replacing(file) as part:
+                    pd.DataFrame(rows).round(5).to_csv(part, index=False)
     table = pd.DataFrame(rows)
-    _plot(table, folder / 'seeds.png')
-    print('| recipe | epochs | seeds | test accuracy | training | whole command |\n|---|---|---|---|---|---|')
+    plot(table, folder / 'seeds.png')
+    print('| recipe | epochs | seeds | test accuracy | training | all |\n|---|---|---|---|---|---|')
     for (name, n), runs in table.groupby(['recipe', 'epochs']):
         mean, deviation = runs.test_accuracy.mean(), runs.test_accuracy.std()
-        times = f'{runs.training_minutes.mean():.1f} min | {runs.minutes.mean():.1f} min'
+        times = f'{runs.training_minutes.mean():.1f} min | {runs.all_minutes.mean():.1f} min'
         print(f'| `{name}` | {n} | {len(runs)} | {mean:.2%} ± {deviation:.2%} | {times} |')
