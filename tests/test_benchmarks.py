@@ -1,13 +1,16 @@
 """That the benchmarks run, and keep what they have measured. Speed itself is no test's business."""
 
-import json
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from tiny import tiny_model, write_images
+
+from recipes import SPEEDRUN
+from train_fastai import fit, get_dls, get_learner
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
 
@@ -29,31 +32,33 @@ def table(out):
     return [line.strip('| ').split(' | ') for line in out.splitlines() if line.startswith('| ')][1:]
 
 
-def test_seeds_keeps_the_runs_that_are_there(tmp_path, monkeypatch, capsys):
-    seeds, commands = script('seeds'), []
+def test_seeds_keeps_the_runs_that_are_there(folder, tmp_path, monkeypatch, capsys):
+    seeds, trained = script('seeds'), []
 
-    def train(command, check):
-        commands.append(command[2:])
-        options = dict(zip(command[2::2], command[3::2], strict=True))
-        folder = Path(options['--out']) / options['--name']
-        folder.mkdir()
-        summary = {'test_accuracy': 0.5 + int(options['--seed']) / 10, 'seconds': 60.0}
-        (folder / 'summary.json').write_text(json.dumps(summary))
-        (folder / 'report.html').touch()
+    def counted(learn, **kwargs):
+        trained.append((learn.recipe.epochs, learn.path.name))
+        return fit(learn, **kwargs)
 
-    monkeypatch.setattr(seeds.subprocess, 'run', train)
-    for n, epochs in (1, [3]), (2, [3, 6]):
-        seeds.main('speedrun', epochs, n, data='images', out=str(tmp_path))
-    assert [command[-5:] for command in commands] == [
-        [str(seed), '--out', str(tmp_path), '--name', f'speedrun-epochs{epochs}-seed{seed}']
-        for epochs, seed in ((3, 0), (6, 0), (3, 1), (6, 1))
-    ]
-    rows = pd.read_csv(tmp_path / 'seeds.csv')
-    assert list(rows.test_accuracy) == [0.5, 0.5, 0.6, 0.6]
-    assert list(rows.training_minutes) == [1.0] * 4
-    assert (tmp_path / 'seeds.png').stat().st_size > 1000
+    monkeypatch.setattr(seeds, 'recipe_for', lambda data, name: replace(SPEEDRUN, bs=4))
+    monkeypatch.setattr(seeds, 'fit', counted)
+    for n, epochs in (1, [1]), (2, [1, 2]):
+        seeds.main('speedrun', epochs, n, data=str(folder), out=str(tmp_path / 'out'))
+    names = [(e, f'speedrun-epochs{e}-seed{seed}') for e, seed in ((1, 0), (2, 0), (1, 1), (2, 1))]
+    assert trained == names
+    rows = pd.read_csv(tmp_path / 'out/seeds.csv')
+    assert list(zip(rows.epochs, rows.seed, strict=True)) == [(1, 0), (2, 0), (1, 1), (2, 1)]
+    history = pd.read_csv(tmp_path / 'out' / names[3][1] / 'history.csv')
+    assert rows.training_minutes[3] == pytest.approx(history.seconds.sum() / 60, abs=1e-4)
+    parts = rows[['loading_minutes', 'training_minutes', 'testing_minutes']].sum(axis=1)
+    assert list(rows.all_minutes) == pytest.approx(list(parts), abs=1e-4)
+    learn = get_learner(get_dls(folder, replace(SPEEDRUN, bs=4)), initialise=False)
+    learn.model.load_state_dict(torch.load(tmp_path / 'out' / names[3][1] / 'models/best.pth', weights_only=True))
+    assert rows.test_accuracy[3] == pytest.approx(learn.validate(dl=learn.dls[2])[1], abs=1e-4)
+    assert (tmp_path / 'out/seeds.png').stat().st_size > 1000
     told = table(capsys.readouterr().out)[-2:]
-    assert [row[:4] for row in told] == [['`speedrun`', epochs, '2', '55.00% ± 7.07%'] for epochs in ('3', '6')]
+    means = rows.groupby('epochs').test_accuracy.mean()
+    assert [row[:3] for row in told] == [['`speedrun`', '1', '2'], ['`speedrun`', '2', '2']]
+    assert [row[3].split()[0] for row in told] == [f'{mean:.2%}' for mean in means]
 
 
 def test_ablation_trains_without_each_ingredient_and_keeps_what_it_has(tmp_path, monkeypatch, capsys):
