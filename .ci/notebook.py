@@ -25,9 +25,12 @@ notebook.metadata = {'kernelspec': {'display_name': 'Python 3', 'language': 'pyt
 for cell in notebook.cells:
     if cell.cell_type == 'code':
         cell.outputs = [o for o in cell.outputs if o.get('name') != 'stderr']  # libraries' warnings, with paths of here
-        # a bar that is done leaves an empty output
-        cell.outputs = [o for o in cell.outputs if o.get('data', {}).get('text/html') not in ('', '<div></div>')]
+        # a bar that is done leaves an empty output, and the first one its style sheet
+        htmls = [o.get('data', {}).get('text/html', 'none').strip() for o in cell.outputs]
+        noise = [html in ('', '<div></div>') or html.startswith('<style>') for html in htmls]
+        cell.outputs = [o for o, is_noise in zip(cell.outputs, noise, strict=True) if not is_noise]
         for output in cell.outputs:
+            output.get('data', {}).pop('text/markdown', None)  # what is in its HTML, too
             if 'image/png' in output.get('data', {}):
                 output.data['image/png'] = smaller(output.data['image/png'])
 nbformat.validate(notebook)
