@@ -12,6 +12,6 @@ def keep_freed_memory() -> None:
     By default it returns blocks of over 32 MiB to the system, and gets them again in each step, zeroed page by page:
     3 to 11% of a step's time (benchmarks/allocator.py). https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
-    if sys.platform == 'linux' and (mallopt := getattr(ctypes.CDLL(None), 'mallopt', None)):  # musl has none
-        mallopt(M_MMAP_THRESHOLD, 2**30)
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None  # musl has none
+    if mallopt and mallopt(M_MMAP_THRESHOLD, 2**30):  # the oldest allow 32 MiB at most
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""The end of a run: its review, its summary beside the course project's, the page and the model card."""
+"""The end of a run: its review, its summary, the page and the model card."""
 
 import json
 from pathlib import Path

@@ -77,7 +77,7 @@ def says_how_to_go_on(run: Path) -> Iterator[None]:
     """Name the command for it where the run is stopped, or the system's refusal stops it."""
     try:
         yield
-    except (KeyboardInterrupt, OSError, RuntimeError):
+    except (KeyboardInterrupt, OSError, RuntimeError, MemoryError):
         launch = 'accelerate launch' if num_distrib() > 1 else 'python'
         if not rank_distrib():
             print(f'to go on: {launch} train_fastai.py --resume {shlex.quote(str(run))}', file=sys.stderr)

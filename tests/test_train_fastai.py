@@ -42,7 +42,9 @@ def run(*args, cwd=ROOT, home=None, **env):
 
 @pytest.fixture
 def command(capsys, handlers):
-    """Runs the command in this process: its exit code, what it printed, and its errors."""
+    """Runs the command in this process, on one thread: its exit code, what it printed, and its errors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def run_here(**options):
         code = 0
@@ -52,7 +54,8 @@ def command(capsys, handlers):
             code = e.code
         return code, *capsys.readouterr()
 
-    return run_here
+    yield run_here
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ def card(folder, tmp_path):
         run = tmp_path / 'a: run'
         run.mkdir(exist_ok=True)
         options, _ = settle({'data': str(folder), 'seed': 7})
-        config = {'options': options, 'recipe': asdict(TINY), 'images': '', 'surroundings': {'torch': '1|2'}}
+        model = {'recipe': asdict(TINY), 'classes': ['blue', 'green', 'red'], 'size': [16, 16], 'resized': False}
+        config = {'options': options, **model, 'images': '', 'surroundings': {'torch': '1|2'}}
         (run / 'config.json').write_text(json.dumps(config))
         dls = tiny_dls(folder, recipe, valid=0.25 if recipe.valid else 0.0)
         learn = Learner(dls, tiny_net(3, 1, 0.0), torch.nn.functional.cross_entropy, path=run)
