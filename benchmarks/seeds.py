@@ -1,6 +1,6 @@
 """Test accuracy against minutes: a recipe for each number of epochs and each seed, one after another.
 
-    python benchmarks/seeds.py --recipe speedrun --epochs 9 20 --seeds 3
+    python benchmarks/seeds.py --recipe speedrun --epochs 10 20 --seeds 3
     python benchmarks/seeds.py --recipe plateau --epochs 50 --seeds 5
 
 Started again, it keeps the runs that are finished and goes on with the one that was stopped. Writes a row a run to
@@ -63,7 +63,7 @@ def plot(table: pd.DataFrame, file: Path) -> None:
 @call_parse
 def main(
     recipe: str = 'speedrun',  # what --recipe of train_fastai.py takes
-    epochs: Annotated[int, {'nargs': '+'}] = (9,),  # one or more numbers of epochs
+    epochs: Annotated[int, {'nargs': '+'}] = (10,),  # one or more numbers of epochs
     seeds: int = 3,  # 0, 1, ...: so many runs of each
     data: str = 'cifar10',  # what --data takes
     out: str = 'runs/seeds',  # folder of the runs
