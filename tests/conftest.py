@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from fastai.data.external import fastai_cfg
 from tiny import TINY, tiny_dls, tiny_model, write_images, write_run
 
@@ -56,3 +57,21 @@ def handlers() -> Iterator[None]:
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture
+def command(capsys, handlers) -> Iterator[Callable]:
+    """Runs the command in this process, on one thread: its exit code, what it printed, and its errors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def run_here(**options):
+        options, code = {name: str(o) if isinstance(o, Path) else o for name, o in options.items()}, 0
+        try:
+            train_fastai.main(**options)
+        except SystemExit as e:
+            code = e.code
+        return code, *capsys.readouterr()
+
+    yield run_here
+    torch.set_num_threads(threads)

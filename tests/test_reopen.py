@@ -61,7 +61,7 @@ def ending(folder):
 
 
 @pytest.mark.slow
-def test_a_run_survives_what_there_is_and_comes_out_as_one_left_alone(tmp_path):
+def test_a_run_survives_what_there_is_and_comes_out_as_one_left_alone(tmp_path, command):
     data = write_images(tmp_path / 'Bilder für später')
     folder = tmp_path / 'the runs/ein Lauf'
     images = {file: file.stat().st_mtime_ns for file in data.rglob('*')}
@@ -102,11 +102,11 @@ def test_a_run_survives_what_there_is_and_comes_out_as_one_left_alone(tmp_path):
     # and another process has it in use, or asks for something else
     process = start('--resume', folder)
     until(process, 'going on at epoch')
-    code, _, err = run('--resume', folder)
+    code, _, err = command(resume=folder)
     assert (code, err.count('\n')) == (2, 1)
     assert 'is in use by another process' in err
     assert process.wait(timeout=200) == 0
-    assert run('--resume', folder) == (0, f'{folder} is finished, see {folder / "report.html"}\n', '')
+    assert command(resume=folder) == (0, f'{folder} is finished, see {folder / "report.html"}\n', '')
 
     # one that is left alone, by the same config.json; a log that knows ASCII only
     code, out, err = run('--config', folder / 'config.json', '--workers', 0, '--name', 'alone',
@@ -117,8 +117,8 @@ def test_a_run_survives_what_there_is_and_comes_out_as_one_left_alone(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in data.rglob('*')} == images  # nothing is written there
 
 
-def test_what_is_no_run_ends_in_one_line(tmp_path):
-    code, out, err = run('--resume', tmp_path)
+def test_what_is_no_run_ends_in_one_line(tmp_path, command):
+    code, out, err = command(resume=tmp_path)
     assert (code, out) == (2, '')
     assert err == f'train_fastai.py: {tmp_path}/config.json: No such file or directory\n'
 
