@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from time import time
@@ -31,7 +31,8 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
             e.filename = str(path)
         raise
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # a file where the folder should be, which has been said
+            part.unlink(missing_ok=True)
 
 
 def remove_parts(folder: Path, seconds: float = 0.0) -> None:

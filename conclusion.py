@@ -1,6 +1,7 @@
 """The end of a run: its review, its summary, the page and the model card."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def review_again(run: str | Path, **changes: Any) -> None:
         lr, selected_on, seconds = float(summary['lr']), bool(summary['test_selected_on']), float(summary['seconds'])
         history = pd.read_csv(learn.path / 'history.csv').astype(float)
         history[['epoch', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr', 'seconds']]
-    except (ValueError, TypeError, KeyError) as e:
+        if not isfinite(seconds + kept_epoch(history).epoch):
+            raise ValueError('seconds and epochs are numbers')
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as e:
         raise UserError(f'summary.json or history.csv of {learn.path} is not as a run leaves it: {e}') from e
     with locked(learn.path):
         conclude(learn, history, lr, selected_on, seconds)

@@ -29,12 +29,16 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     SIGTERM ends it as Ctrl-C does. A log file gets each line when it's due, and a name that its encoding lacks as an
     escape.
     """
-    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
+    if sys.stdout:  # None where it's closed
+        sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except UserError as e:
         print(f'{command}: {_one_line(e)}', file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        print(f'{command}: nobody reads its output any more', file=sys.stderr)
         sys.exit(2)
     except OSError as e:
         print(f'{command}: {e.filename or "a file"}: {e.strerror or _one_line(e)}', file=sys.stderr)

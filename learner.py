@@ -33,6 +33,7 @@ from callbacks.plateau import plateau_cbs
 from callbacks.small_first import SmallFirst
 from callbacks.triangle import Triangle
 from callbacks.views import MeanOverViews
+from errors import UserError
 from interrupts import deferred_interrupts
 from models import SpeedNet
 from ranks import rank0, shared_training
@@ -130,9 +131,11 @@ def fit(
     to `lr` and down. Where no images are held out the last weights are the best. Writes `history.csv` and
     `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
     `resume` goes on from it to the same end, bit for bit, as if nothing had stopped it. The first Ctrl-C stops after
-    the batch with a checkpoint written, the second at once. Raises UserError where no epoch improved on nothing, as
-    after a loss of NaN. `cbs` are called besides.
+    the batch with a checkpoint written, the second at once. Raises UserError where there are no training images, and
+    where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides.
     """
+    if not len(learn.dls.train.dataset):
+        raise UserError('this Learner has no images to train on: take one of get_learner(get_dls(...))')
     keep_freed_memory()
     recipe, models = learn.recipe, learn.path / learn.model_dir
     history = History(learn.path / 'history.csv')

@@ -65,7 +65,7 @@ def read_config(file: Path) -> dict[str, Any]:
         recipe = Recipe.from_dict(config['recipe'])
         model = _model(*(config[name] for name in ('classes', 'size', 'resized')))
         return {'options': options, 'recipe': recipe, 'images': images, 'surroundings': surroundings, **model}
-    except (ValueError, TypeError, KeyError) as e:  # not JSON, or not of this shape
+    except (ValueError, TypeError, KeyError, RecursionError) as e:  # not JSON, or not of this shape
         raise UserError(f'{file} is no config.json of a run ({type(e).__name__}: {e})') from e
 
 

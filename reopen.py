@@ -61,7 +61,9 @@ def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:
 def refuse_other_images(dls: DataLoaders, config: dict[str, Any], run: Path) -> None:
     """UserError where `dls` has not the images that the run was begun with, split in the same way."""
     if fingerprint_images(dls) != config['images']:
-        raise UserError(f'{dls.path} has not the images that {run} was begun with: say with --data where they are')
+        raise UserError(
+            f'{dls.path} has not the images that {run} was begun with: restore them, or say with --data where they are'
+        )
 
 
 def name_changes(config: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A run's folder: made once, described in JSON, written atomically."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,8 @@ LIBRARIES = (
 
 def new_run(out: str | Path, name: str | None, config: dict) -> Path:
     """Make `out`/`name` (default: a time stamp) with its config.json, all at once; UserError where that can't be."""
-    if name is not None and (Path(name).name != name or name == '..'):
-        raise UserError(f'--name {name}: one folder name, without /; --out says where it goes')
+    if name is not None and (Path(name).name != name or name == '..' or len(os.fsencode(name)) > 255):
+        raise UserError(f'--name {name}: one folder name of at most 255 bytes, without /; --out says where it goes')
     out, stamp = Path(expanduser(out)), datetime.now().strftime('%Y%m%d-%H%M%S')
     try:
         out.mkdir(parents=True, exist_ok=True)

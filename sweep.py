@@ -12,6 +12,7 @@ from fastai.callback.schedule import minimum, slide, steep, valley
 from fastai.learner import Learner
 from fastai.torch_core import get_random_states, set_random_states
 
+from errors import UserError
 from interpret import plots
 
 
@@ -62,7 +63,10 @@ def find_lr(learn: Learner) -> LRSweep:
     Smith 2015 (arXiv 1506.01186), through `Learner.lr_find`. Weights, optimiser and random states are afterwards what
     they were before, also when the sweep is interrupted or fails. Where the rule finds nothing, as after a sweep that
     diverges at once, the fallback is the recipe's own rate, or a tenth of where the sweep diverged if that's lower.
+    UserError where there are no training images.
     """
+    if not len(learn.dls.train.dataset):
+        raise UserError('this Learner has no images to train on: take one of get_learner(get_dls(...))')
     recipe, steps, start = learn.recipe, learn.recipe.sweep_steps, perf_counter()
     restore = _snapshot(learn)
     try:

@@ -1,9 +1,11 @@
 """How a folder of images is laid out: where its splits and its classes are, or what is nearly right about it."""
 
+import os
 from pathlib import Path
 
 from errors import UserError, printable
 
+LONGEST = 200  # bytes of a class's name, which becomes a file's with something before and after; most systems have 255
 LAYOUTS = 'train/<class>/ and test/<class>/, perhaps valid/<class>/ too, or of <class>/ alone'
 SPLITS = {'train': 'train', 'valid': 'valid', 'val': 'valid', 'test': 'test'}  # what their folders are called
 MEANT = {**SPLITS, 'training': 'train', 'validation': 'valid', 'testing': 'test'}  # and might be, in any case
@@ -50,6 +52,8 @@ def find_classes(path: Path, splits: dict[str, Path]) -> list[str]:
             raise UserError(f'{entry} is a broken link: mend it, or delete it')
         if entry.is_dir() and entry.name != entry.name.encode(errors='replace').decode():
             raise UserError(f'{printable(entry)}: its name is not UTF-8, rename it')
+        if len(os.fsencode(entry.name)) > LONGEST:
+            raise UserError(f'{entry}: more than {LONGEST} bytes are too long for the name of a class, rename it')
     train, *others = splits.values()
     names = [folder.name for folder in subfolders(train)]
     for other in others:

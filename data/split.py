@@ -20,7 +20,7 @@ def split_off(
     counts = Counter(map(parent_label, files))
     least, what = min(counts, key=counts.get), f'{what} of {len(files)} images'
     if n_out < len(counts) and of_every_class:
-        raise UserError(f'{what} is {n_out}, fewer than the {len(counts)} classes: choose more, or add images')
+        raise UserError(f'{what} is {n_out}, fewer than the {len(counts)} classes: add images, or choose a larger part')
     if len(files) - n_out < len(counts):
         raise UserError(f'{what} leaves a class without any: choose another part, or add images')
     if not n_out:

@@ -15,6 +15,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from errors import UserError
 from interpret.figures import STYLE, lay_over, new_figure
 from interpret.gradcam import grad_cam
 from interpret.plots import batch_at
@@ -64,6 +65,8 @@ class GradCAMInterpretation(ClassificationInterpretation):
         """
         if dl is None:
             dl = learn.dls[2] if len(learn.dls) > 2 else learn.dls.valid
+        if not len(dl.dataset):
+            raise UserError('there are no images to interpret: give a loader, such as learn.dls.test_dl(files)')
         dl = dl.new(shuffle=False, drop_last=False)
         act = act or getattr(learn.loss_func, 'activation', None) or (lambda x: F.softmax(x, dim=1))
         preds, targs, losses = (o.as_subclass(Tensor) for o in learn.get_preds(dl=dl, with_loss=True, act=act))

@@ -20,3 +20,10 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         part.write_text('half') + None
     assert file.read_text() == 'old'
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_where_the_folder_should_be_is_named(tmp_path):
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(FileExistsError) as e, replacing(tmp_path / 'file/a.txt'):
+        pass
+    assert e.value.filename == str(tmp_path / 'file')

@@ -38,3 +38,15 @@ def test_ctrl_c_ends_with_130(capsys, handlers):
     with pytest.raises(SystemExit) as e, ends_in_one_line('x.py'):
         raise KeyboardInterrupt
     assert (e.value.code, capsys.readouterr().err) == (130, '\nx.py: interrupted\n')
+
+
+def test_a_closed_output_is_no_bug(monkeypatch, handlers):
+    monkeypatch.setattr('sys.stdout', None)
+    with ends_in_one_line('x.py'):
+        pass
+
+
+def test_a_reader_who_left_is_named(capsys, handlers):
+    with pytest.raises(SystemExit) as e, ends_in_one_line('x.py'):
+        raise BrokenPipeError(32, 'Broken pipe')
+    assert (e.value.code, capsys.readouterr().err) == (2, 'x.py: nobody reads its output any more\n')

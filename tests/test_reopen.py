@@ -128,7 +128,9 @@ def test_other_images_are_refused(folder, tmp_path):
     refuse_other_images(tiny_dls(folder), config, tmp_path / 'run')
     image = folder / 'train/red/00.png'
     image.write_bytes((folder / 'train/red/01.png').read_bytes())
-    with pytest.raises(UserError, match=r'^.*images has not the images that .*run was begun with: say with --data'):
+    with pytest.raises(
+        UserError, match=r'^.*images has not the images that .*run was begun with: restore them, or say with'
+    ):
         refuse_other_images(tiny_dls(folder), config, tmp_path / 'run')
 
 

@@ -44,7 +44,7 @@ def test_an_out_that_is_no_folder_is_refused(tmp_path):
         new_run(tmp_path / 'file', 'n', {})
 
 
-@pytest.mark.parametrize('name', ['../x', '/tmp/x', 'a/b', '..'])
+@pytest.mark.parametrize('name', ['../x', '/tmp/x', 'a/b', '..', 'x' * 256])
 def test_a_name_that_leaves_out_is_refused(tmp_path, name):
     with pytest.raises(UserError, match='one folder name'):
         new_run(tmp_path / 'out', name, {})

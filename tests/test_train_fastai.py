@@ -25,7 +25,7 @@ from conclusion import CIFAR10
 from data.sources import get_source
 from errors import UserError
 from recipes import PLATEAU, REFERENCE, SPEEDRUN, recipe_for
-from reopen import load_run
+from reopen import load_model, load_run
 from train_fastai import GradCAMInterpretation, find_lr, fit, main, review
 
 ROOT = Path(__file__).parents[1]
@@ -227,6 +227,30 @@ def test_bad_images_are_listed_where_the_message_says(tmp_path, command, tiny):
     assert f'files left out: 2; all are listed with the reason in {out}/a/bad_images.csv\n' in printed
     assert (out / 'a/bad_images.csv').read_text() == table
     assert json.loads((out / 'a/config.json').read_text())['left_out'] == 2
+
+
+@pytest.mark.parametrize(('name', 'text'), [
+    ('history.csv', 'epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds\n'),
+    ('summary.json', '{"lr": 0.1, "test_selected_on": false, "seconds": Infinity}'),
+    ('summary.json', '[' * 200_000),
+])  # fmt: skip
+def test_review_of_a_run_with_other_tables_changes_nothing(finished, tmp_path, command, name, text):
+    folder = shutil.copytree(finished[0], tmp_path / 'copy')
+    (folder / name).write_text(text)
+    before = {f: f.stat().st_mtime_ns for f in folder.rglob('*') if f.is_file()}
+    code, _, err = command(review=folder)
+    assert (code, err.count('\n')) == (2, 1)
+    assert 'is not as a run leaves it' in err
+    assert {f: f.stat().st_mtime_ns for f in folder.rglob('*') if f.is_file()} == before
+
+
+def test_a_model_without_images_is_not_trained_and_its_run_stays(finished):
+    learn = load_model(finished[0])
+    before = (finished[0] / 'history.csv').read_bytes()
+    for use in fit, find_lr, GradCAMInterpretation.from_learner:
+        with pytest.raises(UserError, match='no images to'):
+            use(learn)
+    assert (finished[0] / 'history.csv').read_bytes() == before
 
 
 def test_review_of_what_is_no_finished_run(tmp_path):

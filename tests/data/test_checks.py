@@ -85,7 +85,7 @@ def test_class_folders_too_small_to_lend_any(tmp_path):
     for i in range(3):
         save(tmp_path / f'cat/{i}.png')
         save(tmp_path / f'dog/{i}.png')
-    assert refusal(tmp_path).startswith('a test set of 20% of 6 images is 1, fewer than the 2 classes: choose more')
+    assert refusal(tmp_path).startswith('a test set of 20% of 6 images is 1, fewer than the 2 classes: add images')
     for i in range(3, 60):
         save(tmp_path / f'cat/{i}.png')
     (tmp_path / 'dog/2.png').unlink()

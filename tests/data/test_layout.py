@@ -79,6 +79,12 @@ def test_a_class_that_is_a_broken_link_is_named(tmp_path):
     assert refusal(tmp_path) == 'DATA/emu is a broken link: mend it, or delete it'
 
 
+def test_a_class_whose_name_is_too_long_for_what_is_called_after_it(tmp_path):
+    made(tmp_path, *images('.'))
+    (tmp_path / ('e' * 201)).mkdir()
+    assert 'more than 200 bytes are too long for the name of a class' in refusal(tmp_path)
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere names are Unicode')
 def test_a_class_whose_name_is_not_utf8_is_named(tmp_path):
     made(tmp_path, *images('.'))

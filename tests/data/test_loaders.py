@@ -52,7 +52,7 @@ def test_test_set_can_drive_validation(folder):
 
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
-    ({'valid': 0.01}, 'valid 0.01 of 24 images is 0, fewer than the 3 classes: choose more'),
+    ({'valid': 0.01}, 'valid 0.01 of 24 images is 0, fewer than the 3 classes: add images'),
     ({'fraction': 0.05}, 'fraction 0.05 of 24 images leaves a class without any'),
     ({'bs': 19}, 'bs 19 is more than the 18 training images'),
 ])  # fmt: skip
