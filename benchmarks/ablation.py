@@ -21,7 +21,8 @@ from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
 from atomic import replacing
-from train_fastai import PLATEAU, SPEEDRUN, Recipe, fit, get_dls, get_learner
+from recipes import PLATEAU, RECIPES, Recipe
+from train_fastai import fit, get_dls, get_learner
 
 WITHOUT = {
     'plateau': {
@@ -46,7 +47,6 @@ WITHOUT = {
         'triangle: a constant rate, cut on plateaus': {'schedule': 'plateau', 'patience': 1, 'factor': 5.0},
     },
 }
-RECIPES = {'plateau': PLATEAU, 'speedrun': SPEEDRUN}
 
 
 def train(recipe: Recipe, data: str, fraction: float, epochs: int, seed: int) -> pd.Series:
