@@ -1,6 +1,7 @@
 """A fastai Learner by a recipe, and its training."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from callbacks.plateau import plateau_cbs
 from callbacks.small_first import SmallFirst
 from callbacks.triangle import Triangle
 from callbacks.views import MeanOverViews
+from compiled import compiled
 from errors import UserError
 from interrupts import deferred_interrupts
 from models import SpeedNet
@@ -124,6 +126,7 @@ def fit(
     checkpoint_minutes: float = 5.0,
     resume: bool = False,
     cbs: Sequence[Callback] = (),
+    compile: bool = False,
 ) -> pd.DataFrame:
     """Train by the Learner's recipe, keep the best weights, and return the history, one row an epoch.
 
@@ -132,7 +135,8 @@ def fit(
     `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
     `resume` goes on from it to the same end, bit for bit, as if nothing had stopped it. The first Ctrl-C stops after
     the batch with a checkpoint written, the second at once. Raises UserError where there are no training images, and
-    where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides.
+    where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the
+    code of `torch.compile`.
     """
     if not len(learn.dls.train.dataset):
         raise UserError('this Learner has no images to train on: take one of get_learner(get_dls(...))')
@@ -158,7 +162,7 @@ def fit(
         state = rank0(load_checkpoint, models) if resume else None
         checkpoint = Checkpoint(models, checkpoint_minutes, stop, state)
         try:
-            with shared_training(learn):
+            with shared_training(learn), compiled(learn.model) if compile else nullcontext():
                 learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
         finally:
             learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None

@@ -26,6 +26,7 @@ DEFAULTS = {
     'fraction': 1.0,
     'seed': 42,
     'workers': None,
+    'compile': False,
     'checkpoint_minutes': 5.0,
     'out': 'runs',
     'name': None,
@@ -119,6 +120,7 @@ def _check_all(options: dict[str, Any]) -> None:
     _check(o, 'fraction', _is(float, 1e-9, o['fraction'], 1), 'above 0, at most 1')
     _check(o, 'seed', _is(int, 0, o['seed'], 2**32 - 1), 'from 0 to 2**32 - 1')
     _check(o, 'workers', o['workers'] is None or _is(int, 0, o['workers'], 1e4), '0 or more')
+    _check(o, 'compile', isinstance(o['compile'], bool), 'true or false')
     _check(o, 'checkpoint_minutes', _is(float, 0, o['checkpoint_minutes'], 1e9), '0 or more')
     _check(o, 'out', isinstance(o['out'], str) and o['out'] != '' and '\0' not in o['out'], 'a folder')
     _check(o, 'name', o['name'] is None or isinstance(o['name'], str), 'the name of a folder')

@@ -30,6 +30,7 @@ from fastcore.script import call_parse
 from architectures import with_network
 from callbacks.tracking import TOOLS, refuse_missing, tracked
 from command_line import one_screen
+from compiled import refuse_uncompilable
 from conclusion import conclude, review_again
 from data.balance import imbalance
 from data.checks import BadImages, write_bad_images
@@ -104,7 +105,8 @@ def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = ())
         draw('lr_find', plots.plot_sweep, sweep)
 
     lr = sweep.lr if sweep else learn.recipe.lr if options['lr'] == 'auto' else options['lr']
-    history = fit(learn, lr=lr, checkpoint_minutes=options['checkpoint_minutes'], resume=True, cbs=cbs)
+    given = {name: options[name] for name in ('checkpoint_minutes', 'compile')}
+    history = fit(learn, lr=lr, resume=True, cbs=cbs, **given)
     draw('accuracy', plots.plot_history, history)
     draw('accuracy_loss', plots.plot_history_panels, history)
     seconds = history.seconds.sum() + (sweep.seconds if sweep else 0)
@@ -139,6 +141,7 @@ def main(
     fraction: float | None = None,  # part of the training images to use: 1
     seed: int | None = None,  # of everything that is random: 42
     workers: int | None = None,  # processes that load images: as needed
+    compile: bool = False,  # train by torch.compile's code
     checkpoint_minutes: float | None = None,  # between checkpoints in an epoch: 5
     out: str | None = None,  # the folder of all runs: runs
     name: str | None = None,  # the run's own folder in it: a time stamp
@@ -168,6 +171,8 @@ def main(
         if 'resume' in modes:
             made_by = kept['recipe']  # whatever its images are called now
         rank0(refuse_missing, options['track'])
+        if options['compile']:
+            refuse_uncompilable()
 
         set_seed(options['seed'])
         learn = load(options, made_by, run if 'resume' in modes else Path(expanduser(options['out'])))

@@ -10,18 +10,18 @@ and their standard deviations. What little data and few epochs say need not hold
 
 import sys
 from dataclasses import replace
+from functools import partial
 from os.path import expanduser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import pandas as pd
 from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
-from atomic import replacing
-from recipes import PLATEAU, RECIPES, Recipe
+from benchmarks.rows import measured
+from recipes import PLATEAU, RECIPES
 from train_fastai import fit, get_dls, get_learner
 
 WITHOUT = {
@@ -49,13 +49,15 @@ WITHOUT = {
 }
 
 
-def train(recipe: Recipe, data: str, fraction: float, epochs: int, seed: int) -> pd.Series:
-    """The last row of the history of a run, with `total_seconds` of its training."""
+def train(without: str, seed: int, name: str, data: str, fraction: float, epochs: int) -> dict:
+    """How a run by the recipe `name` without one ingredient ended, with `total_seconds` of its training."""
+    changes = WITHOUT[name][without] if without != 'nothing' else {}
     with TemporaryDirectory() as out:
         set_seed(seed)
-        dls = get_dls(data, recipe, valid=0.1, fraction=fraction, seed=seed)
+        dls = get_dls(data, replace(RECIPES[name], **changes), valid=0.1, fraction=fraction, seed=seed)
         history = fit(get_learner(dls, path=out), epochs)
-    return pd.concat([history.iloc[-1], pd.Series({'total_seconds': history.seconds.sum()})])
+    last = history.iloc[-1][['train_loss', 'valid_loss', 'valid_accuracy']]
+    return {**last, 'total_seconds': history.seconds.sum()}
 
 
 @call_parse
@@ -69,17 +71,9 @@ def main(
 ):
     """Train a recipe without one ingredient at a time."""
     file = Path(expanduser(out)) / f'{recipe}.csv'
-    rows = pd.read_csv(file).to_dict('records') if file.exists() else []
-    for seed in range(seeds):
-        for name, changes in {'nothing': {}, **WITHOUT[recipe]}.items():
-            if (name, seed) in [(row['without'], row['seed']) for row in rows]:
-                continue
-            last = train(replace(RECIPES[recipe], **changes), data, fraction, epochs, seed)
-            told = last[['train_loss', 'valid_loss', 'valid_accuracy', 'total_seconds']]
-            rows.append({'without': name, 'seed': seed, **told.to_dict()})
-            with replacing(file) as part:
-                pd.DataFrame(rows).round(5).to_csv(part, index=False)
-    by_name = pd.DataFrame(rows).groupby('without', sort=False)
+    cases = [{'without': name, 'seed': seed} for seed in range(seeds) for name in ('nothing', *WITHOUT[recipe])]
+    one = partial(train, name=recipe, data=data, fraction=fraction, epochs=epochs)
+    by_name = measured(file, cases, one).groupby('without', sort=False)
     means, deviations = by_name.mean(), by_name.valid_accuracy.std()
     print('| without | valid accuracy | less than with all | training |\n|---|--:|--:|--:|')
     for name, row in means.iterrows():

@@ -26,9 +26,10 @@ CASES += (('resnet18', cifar_resnet18, 128, 32),)
 def return_freed_memory() -> None:
     """As glibc does where nobody says otherwise."""
     libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
-    libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
-    libc.malloc_trim(0)
+    if hasattr(libc, 'mallopt'):
+        libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
+        libc.malloc_trim(0)
 
 
 @call_parse

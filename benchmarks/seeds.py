@@ -11,6 +11,7 @@ one, and the review don't count.
 
 import sys
 from dataclasses import replace
+from functools import partial
 from os.path import expanduser
 from pathlib import Path
 from time import perf_counter
@@ -23,15 +24,16 @@ from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 from matplotlib.ticker import PercentFormatter
 
-from atomic import replacing
+from benchmarks.rows import measured
 from conclusion import COURSE_PROJECT
 from interpret.figures import new_figure, save_figure
 from recipes import recipe_for
 from train_fastai import GradCAMInterpretation, find_lr, fit, get_dls, get_learner
 
 
-def run(recipe: str, epochs: int, seed: int, data: str, path: Path) -> dict:
-    """The row of a run in the folder `path`, from where it was stopped."""
+def run(recipe: str, epochs: int, seed: int, data: str, folder: Path) -> dict:
+    """What comes of a run, from where it was stopped; it has its own folder in `folder`."""
+    path = folder / f'{recipe}-epochs{epochs}-seed{seed}'
     set_seed(seed)
     start = perf_counter()
     dls = get_dls(data, replace(recipe_for(data, recipe), epochs=epochs), seed=seed)
@@ -42,8 +44,7 @@ def run(recipe: str, epochs: int, seed: int, data: str, path: Path) -> dict:
     trained = perf_counter()
     interp = GradCAMInterpretation.from_learner(learn)
     seconds = {'loading': loaded - start, 'training': history.seconds.sum(), 'testing': perf_counter() - trained}
-    row = {'recipe': recipe, 'epochs': epochs, 'seed': seed, 'lr': lr or learn.recipe.lr}
-    row |= {'test_accuracy': (interp.decoded == interp.targs).float().mean().item()}
+    row = {'lr': lr or learn.recipe.lr, 'test_accuracy': (interp.decoded == interp.targs).float().mean().item()}
     return row | {f'{part}_minutes': value / 60 for part, value in {**seconds, 'all': sum(seconds.values())}.items()}
 
 
@@ -70,15 +71,8 @@ def main(
 ):
     """Measure test accuracy against minutes, over seeds."""
     folder = Path(expanduser(out))
-    file = folder / 'seeds.csv'
-    rows = pd.read_csv(file).to_dict('records') if file.exists() else []
-    for seed in range(seeds):
-        for n in epochs:
-            if (recipe, n, seed) not in [(row['recipe'], row['epochs'], row['seed']) for row in rows]:
-                rows.append(run(recipe, n, seed, data, folder / f'{recipe}-epochs{n}-seed{seed}'))
-                with replacing(file) as part:
-                    pd.DataFrame(rows).round(5).to_csv(part, index=False)
-    table = pd.DataFrame(rows)
+    cases = [{'recipe': recipe, 'epochs': n, 'seed': seed} for seed in range(seeds) for n in epochs]
+    table = measured(folder / 'seeds.csv', cases, partial(run, data=data, folder=folder))
     plot(table, folder / 'seeds.png')
     print('| recipe | epochs | seeds | test accuracy | training | all |\n|---|---|---|---|---|---|')
     for (name, n), runs in table.groupby(['recipe', 'epochs']):

@@ -1,0 +1,57 @@
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from compiled import compiled, refuse_uncompilable
+from errors import UserError
+from interpret.gradcam import grad_cam
+from train_fastai import fit
+
+needs_compiler = pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs a C++ compiler')
+
+
+def test_only_within_it_is_the_model_compiled():
+    layer = nn.Linear(2, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(torch, 'compile', lambda function, dynamic: lambda x: 10 * function(x))
+        with compiled(layer):
+            assert layer(torch.ones(1, 2)).item() == 20
+            assert list(layer.state_dict()) == ['weight']
+        with pytest.raises(ZeroDivisionError), compiled(layer):
+            1 / 0  # noqa: B018
+    assert layer(torch.ones(1, 2)).item() == 2
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compiled_training_gives_what_eager_training_does(learner):
+    histories, maps, graphs = [], [], []
+    for compile in False, True:
+        counters.clear()
+        torch.manual_seed(0)
+        learn = learner()
+        histories.append(fit(learn, 2, 0.01, compile=compile))
+        graphs.append(counters['stats']['unique_graphs'])
+        x = learn.dls.valid.one_batch()[0]
+        maps.append(grad_cam(learn.model, x, layers=['layer1', 'layer4']))
+    columns = ['train_loss', 'valid_loss', 'valid_accuracy']
+    torch.testing.assert_close(*(torch.tensor(h[columns].to_numpy()) for h in histories), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(*maps, atol=1e-2, rtol=0)  # least and most of a map are 0 and 1
+    assert (graphs[0], graphs[1] > 0) == (0, True)
+
+
+def test_where_nothing_can_be_compiled_an_error_says_the_way_out(monkeypatch):
+    def broken(function):
+        raise RuntimeError('Compiler: c++ is not found.\nSet TORCHDYNAMO_VERBOSE=1')
+
+    monkeypatch.setattr(torch, 'compile', broken)
+    with pytest.raises(UserError) as e:
+        refuse_uncompilable()
+    assert str(e.value) == (
+        '--compile: torch.compile fails on this machine (Compiler: c++ is not found.): leave it out, or install a C++ '
+        'compiler, such as g++'
+    )
