@@ -38,6 +38,7 @@ from compiled import compiled
 from errors import UserError
 from interrupts import deferred_interrupts
 from models import SpeedNet
+from muon import Muon
 from ranks import rank0, shared_training
 from recipes import Recipe
 
@@ -82,8 +83,10 @@ def get_learner(
         model,
         loss_func=CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing),
         # fastai's own SGD knows no Nesterov momentum; torch's `weight_decay` is the true L2
-        opt_func=partial(OptimWrapper, opt=torch.optim.SGD, momentum=recipe.mom, nesterov=recipe.nesterov),
-        splitter=partial(_groups, n=len(scales)),
+        opt_func=partial(
+            OptimWrapper, opt=Muon if recipe.muon else torch.optim.SGD, momentum=recipe.mom, nesterov=recipe.nesterov
+        ),
+        splitter=partial(_groups, recipe=recipe),
         wd=[recipe.wd / scale for scale in scales],
         wd_bn_bias=True,
         train_bn=False,  # or fastai marks what isn't trained as well, which torch's optimisers can't save
@@ -103,11 +106,14 @@ def get_learner(
     return learn
 
 
-def _groups(model: nn.Module, n: int) -> list[list[nn.Parameter]]:
-    """All parameters that are trained in one group, or BatchNorm's biases in one and the others in the second."""
-    biases = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)} if n == 2 else set()
+def _groups(model: nn.Module, recipe: Recipe) -> list[list[nn.Parameter]]:
+    """The parameters that are trained: BatchNorm's biases and filters, each where its learning rate is another's."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [p for p in trained if p in biases], [p for p in trained if p not in biases]
+    norms = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+    biases = {p for p in trained if p in norms and recipe.bias_lr != 1}
+    filters = {p for p in trained if p.ndim == 4 and recipe.muon}
+    groups = [p for p in trained if p in biases], [p for p in trained if p in filters]
+    groups += ([p for p in trained if p not in biases | filters],)
     return [group for group in groups if group]
 
 

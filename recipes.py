@@ -43,6 +43,7 @@ class Recipe:
     valid: float = 0.1  # fraction of the training images to validate on; 0: the schedule needs none
     schedule: str = 'plateau'  # or 'triangle', see `callbacks/triangle.py`: then there are no cuts
     bias_lr: float = 1.0  # the learning rate of BatchNorm's biases is this much higher, and their decay lower
+    muon: float = 0.0  # the learning rate of filters, as a multiple of `lr`, by `muon.py`; 0: theirs is SGD, too
     alternating_flip: bool = False  # see `data.seeded.BatchedDL`; where images are resized each flip is drawn by itself
     lookahead: bool = False  # see `callbacks/lookahead.py`
     sizes: tuple[float, ...] = (1.0,)  # of the images, one after the other, each in an equal part of the training
@@ -50,8 +51,8 @@ class Recipe:
 
     @property
     def lr_scales(self) -> list[float]:
-        """What the learning rate is multiplied by in each parameter group; the last is 1."""
-        return [1.0] if self.bias_lr == 1 else [self.bias_lr, 1.0]
+        """What the learning rate is multiplied by for each group of parameters: biases, filters, the rest, with 1."""
+        return [*([self.bias_lr] if self.bias_lr != 1 else []), *([self.muon] if self.muon else []), 1.0]
 
     @property
     def views(self) -> dict[str, bool] | None:
@@ -128,6 +129,7 @@ SPEEDRUN = Recipe(
     mom=0.85, nesterov=True,
     wd=0.00133,  # 0.0153 / 11.5
     bias_lr=64.0,
+    muon=0.16,  # 0.06 at the peak, at our batch size: results/README.md
     schedule='triangle', lookahead=True,
     epochs=10, bs=256,
     valid=0.0,

@@ -37,6 +37,7 @@ WITHOUT = {
     'speedrun': {
         'small images first': {'sizes': (1.0,)},
         'test-time views': {'test_views': False},
+        'Muon: all by SGD': {'muon': 0.0},
         'lookahead': {'lookahead': False},
         'faster biases': {'bias_lr': 1.0},
         'alternating flip': {'alternating_flip': False},

@@ -23,7 +23,7 @@ from sweep import find_lr
 DROPOUT = replace(TINY, dropout=0.5, patience=1)
 # all that speedrun has but its net
 PARTS = {'schedule': 'triangle', 'lookahead': True, 'sizes': (0.5, 0.75, 1.0), 'test_views': True}
-PARTS |= {'alternating_flip': True}
+PARTS |= {'alternating_flip': True, 'muon': 0.5}
 
 
 def without_norms(n_out: int) -> nn.Module:

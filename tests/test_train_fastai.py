@@ -24,6 +24,7 @@ from torchvision.models import resnet18
 from conclusion import CIFAR10
 from data.sources import get_source
 from errors import UserError
+from muon import Muon
 from recipes import PLATEAU, REFERENCE, SPEEDRUN, recipe_for
 from reopen import load_model, load_run
 from train_fastai import GradCAMInterpretation, find_lr, fit, main, review
@@ -470,14 +471,24 @@ def test_optimiser_is_the_recipes(learner, recipe):
     assert sum(p.numel() for p in group['params']) == sum(p.numel() for p in learn.model.parameters())
 
 
-def test_biases_of_norms_learn_faster_with_the_same_decay(learner):
-    learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4), valid=0)  # tiny_net
+def test_biases_of_norms_and_filters_learn_at_their_own_rates(learner):
+    learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4, muon=0.5), valid=0)  # tiny_net
     fit(learn, 1, 0.01)
-    biases, others = learn.opt.opt.param_groups
-    assert {id(p) for p in biases['params']} == {id(getattr(learn.model, f'layer{i}')[1].bias) for i in (1, 2, 3, 4)}
-    assert len(others['params']) == 4 * 3 + 2
-    assert biases['lr'] == pytest.approx(64 * others['lr'])
+    assert isinstance(learn.opt.opt, Muon)
+    biases, filters, others = learn.opt.opt.param_groups
+    layers = [getattr(learn.model, f'layer{i}') for i in (1, 2, 3, 4)]
+    assert {id(p) for p in biases['params']} == {id(layer[1].bias) for layer in layers}
+    assert {id(p) for p in filters['params']} == {id(layer[0].weight) for layer in layers}
+    assert len(others['params']) == 4 * 2 + 2
+    assert (biases['lr'], filters['lr']) == pytest.approx((64 * others['lr'], 0.5 * others['lr']))
     assert biases['weight_decay'] * 64 == pytest.approx(others['weight_decay']) == SPEEDRUN.wd
+
+
+def test_without_muon_filters_are_among_the_others(learner):
+    learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4, muon=0.0), valid=0)
+    fit(learn, 1, 0.01)
+    assert type(learn.opt.opt) is torch.optim.SGD
+    assert [len(group['params']) for group in learn.opt.opt.param_groups] == [4, 4 * 3 + 2]
 
 
 def test_speedrun_trains_on_all_images_and_keeps_the_last_epoch(folder, tmp_path, command):
