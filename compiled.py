@@ -12,11 +12,12 @@ from errors import UserError
 
 @contextmanager
 def compiled(model: nn.Module) -> Iterator[None]:
-    """Run `model` as `torch.compile` makes it, and afterwards as it is written, so that hooks see all of its layers.
+    """Train `model` as `torch.compile` makes it; in evaluation and afterwards it runs as it is written.
 
-    Each new shape of a batch is compiled when it comes, which takes up to a minute on a CPU.
+    So hooks see all of its layers. Each new shape of a batch is compiled when it comes, up to a minute on a CPU.
     """
-    model.forward = torch.compile(model.forward, dynamic=False)
+    eager, fast = model.forward, torch.compile(model.forward, dynamic=False)
+    model.forward = lambda x: (fast if model.training else eager)(x)
     try:
         yield
     finally:
@@ -29,5 +30,5 @@ def refuse_uncompilable() -> None:
         torch.compile(lambda x: x + 1)(torch.ones(1, device=default_device()))
     except RuntimeError as e:
         reason = str(e).strip().splitlines()[0]
-        way_out = 'leave it out, or install a C++ compiler, such as g++'
+        way_out = 'leave it out, or if it comes from a config.json, make it false there'
         raise UserError(f'--compile: torch.compile fails on this machine ({reason}): {way_out}') from e

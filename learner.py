@@ -38,7 +38,7 @@ from compiled import compiled
 from errors import UserError
 from interrupts import deferred_interrupts
 from models import SpeedNet
-from muon import Muon
+from optimiser import Muon
 from ranks import rank0, shared_training
 from recipes import Recipe
 
@@ -107,14 +107,13 @@ def get_learner(
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[list[nn.Parameter]]:
-    """The parameters that are trained: BatchNorm's biases and filters, each where its learning rate is another's."""
+    """The parameters that are trained, in the order of `Recipe.lr_scales`: BatchNorm's biases, filters, the rest."""
     trained = [p for p in model.parameters() if p.requires_grad]
     norms = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     biases = {p for p in trained if p in norms and recipe.bias_lr != 1}
     filters = {p for p in trained if p.ndim == 4 and recipe.muon}
-    groups = [p for p in trained if p in biases], [p for p in trained if p in filters]
-    groups += ([p for p in trained if p not in biases | filters],)
-    return [group for group in groups if group]
+    groups = biases, filters, {*trained} - biases - filters
+    return [[p for p in trained if p in group] for group in groups if group]
 
 
 def _some(dls: DataLoaders) -> Tensor:

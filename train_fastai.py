@@ -130,7 +130,7 @@ def _swept(learn: Learner) -> LRSweep:
 @one_screen
 def main(
     data: str | None = None,  # cifar10 (default), digits, a folder or a .tgz
-    recipe: Annotated[str | None, {'choices': list(RECIPES)}] = None,  # plateau (default), speedrun or reference
+    recipe: Annotated[str | None, {'choices': list(RECIPES)}] = None,  # plateau (default), speedrun, hour or reference
     arch: str | None = None,  # torchvision's name of a classifier: resnet18
     pretrained: bool = False,  # begin with ImageNet's weights
     size: int | None = None,  # pixels a side: as they are if small, else 224

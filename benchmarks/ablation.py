@@ -4,8 +4,9 @@
     python benchmarks/ablation.py --recipe plateau --fraction 0.1 --epochs 15
 
 A tenth of the images is held out and judges, by the weights of the last epoch; the test set plays no part. Started
-again, it keeps the runs that are finished. Writes a row a run to `out`/RECIPE.csv, and prints a Markdown table of means
-and their standard deviations. What little data and few epochs say need not hold for all of them.
+again, it keeps the runs that are finished; a recipe that has changed needs another `out`. Writes a row a run to
+`out`/RECIPE.csv, and prints a Markdown table of means and their standard deviations. What little data and few epochs
+say need not hold for all of them.
 """
 
 import sys
@@ -37,7 +38,6 @@ WITHOUT = {
     'speedrun': {
         'small images first': {'sizes': (1.0,)},
         'test-time views': {'test_views': False},
-        'Muon: all by SGD': {'muon': 0.0},
         'lookahead': {'lookahead': False},
         'faster biases': {'bias_lr': 1.0},
         'alternating flip': {'alternating_flip': False},

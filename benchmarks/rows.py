@@ -11,7 +11,7 @@ from atomic import replacing
 def measured(file: Path, cases: Iterable[dict], measure: Callable[..., dict]) -> pd.DataFrame:
     """The rows of `file`, a CSV table, with one for each of `cases`: its own columns and those of `measure(**case)`.
 
-    What the table has already is not measured again.
+    What the table has already is not measured again, so a recipe that changed needs another table.
     """
     rows = pd.read_csv(file).to_dict('records') if file.exists() else []
     for case in cases:

@@ -1,12 +1,12 @@
 """Test accuracy against minutes: a recipe for each number of epochs and each seed, one after another.
 
-    python benchmarks/seeds.py --recipe speedrun --epochs 10 20 --seeds 3
+    python benchmarks/seeds.py --recipe speedrun --epochs 5 10 --seeds 3
     python benchmarks/seeds.py --recipe plateau --epochs 50 --seeds 5
 
-Started again, it keeps the runs that are finished and goes on with the one that was stopped. Writes a row a run to
-seeds.csv in `out`, prints means and standard deviations as a Markdown table, and plots the accuracies over the minutes
-that it took to check and decode the images, to train, and to predict the test set once. A sweep, where the recipe has
-one, and the review don't count.
+Started again, it keeps the runs that are finished and goes on with the one that was stopped; a recipe that has changed
+needs another `out`. Writes a row a run to seeds.csv in `out`, prints means and standard deviations as a Markdown table,
+and plots the accuracies over the minutes that it took to check and decode the images, to train, and to predict the test
+set once. A sweep, where the recipe has one, and the review don't count.
 """
 
 import sys
@@ -57,7 +57,7 @@ def plot(table: pd.DataFrame, file: Path) -> None:
     axs[0, 0].plot(minutes, course, 'k*', label='course project, original images, a GPU')
     axs[0, 0].set(xlabel='minutes', ylabel='test accuracy', xlim=(0, 1.1 * max(minutes, table.all_minutes.max())))
     axs[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axs[0, 0].legend(loc='center left')
+    axs[0, 0].legend()
     save_figure(fig, file)
 
 

@@ -6,7 +6,7 @@
 All train the same ResNet-18 on the same batches of 32x32 noise, in turn, a round each, and the median time of a batch
 counts. The bare loop does what has to be done, in channels_last; the course project's is in NCHW and asks for loss and
 accuracy after each batch. Ours is `fit`, with all its callbacks; it keeps freed memory (see allocator.py), so the bare
-loop is there with and without, and fastai's own cost is what ours takes beside the first.
+loop is there with and without, and fastai's own cost is what ours takes beside the one that keeps it.
 """
 
 import sys

@@ -13,13 +13,15 @@ from train_fastai import fit
 needs_compiler = pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs a C++ compiler')
 
 
-def test_only_within_it_is_the_model_compiled():
+def test_only_within_it_and_in_training_is_the_model_compiled():
     layer = nn.Linear(2, 1, bias=False)
     nn.init.ones_(layer.weight)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(torch, 'compile', lambda function, dynamic: lambda x: 10 * function(x))
         with compiled(layer):
             assert layer(torch.ones(1, 2)).item() == 20
+            assert layer.eval()(torch.ones(1, 2)).item() == 2
+            assert layer.train()(torch.ones(1, 2)).item() == 20
             assert list(layer.state_dict()) == ['weight']
         with pytest.raises(ZeroDivisionError), compiled(layer):
             1 / 0  # noqa: B018
@@ -44,14 +46,27 @@ def test_compiled_training_gives_what_eager_training_does(learner):
     assert (graphs[0], graphs[1] > 0) == (0, True)
 
 
+@needs_compiler
+@pytest.mark.slow
+def test_compiled_training_goes_on_bit_for_bit(learner):
+    ends = []
+    for parts in [2], [1, 2]:
+        torch.manual_seed(0)
+        learn = learner()
+        for epochs in parts:
+            fit(learn, epochs, 0.01, resume=True, compile=True)
+        ends.append(learn.model.state_dict())
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
+
+
 def test_where_nothing_can_be_compiled_an_error_says_the_way_out(monkeypatch):
-    def broken(function):
+    def broken(x):
         raise RuntimeError('Compiler: c++ is not found.\nSet TORCHDYNAMO_VERBOSE=1')
 
-    monkeypatch.setattr(torch, 'compile', broken)
+    monkeypatch.setattr(torch, 'compile', lambda function: broken)
     with pytest.raises(UserError) as e:
         refuse_uncompilable()
     assert str(e.value) == (
-        '--compile: torch.compile fails on this machine (Compiler: c++ is not found.): leave it out, or install a C++ '
-        'compiler, such as g++'
+        '--compile: torch.compile fails on this machine (Compiler: c++ is not found.): leave it out, or if it comes '
+        'from a config.json, make it false there'
     )

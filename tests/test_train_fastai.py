@@ -24,7 +24,7 @@ from torchvision.models import resnet18
 from conclusion import CIFAR10
 from data.sources import get_source
 from errors import UserError
-from muon import Muon
+from optimiser import Muon
 from recipes import PLATEAU, REFERENCE, SPEEDRUN, recipe_for
 from reopen import load_model, load_run
 from train_fastai import GradCAMInterpretation, find_lr, fit, main, review
@@ -489,6 +489,17 @@ def test_without_muon_filters_are_among_the_others(learner):
     fit(learn, 1, 0.01)
     assert type(learn.opt.opt) is torch.optim.SGD
     assert [len(group['params']) for group in learn.opt.opt.param_groups] == [4, 4 * 3 + 2]
+
+
+def test_compile_comes_to_the_training_and_is_kept(folder, tmp_path, command, tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr('train_fastai.refuse_uncompilable', lambda: asked.append('whether it works'))
+    monkeypatch.setattr('train_fastai.fit', lambda learn, compile, **kwargs: asked.append(compile) or sys.exit(0))
+    options = {'data': folder, 'bs': 4, 'valid': 0.25, 'lr': 0.01, 'out': tmp_path}
+    command(**options, name='eager')
+    command(**options, name='compiled', compile=True)
+    command(resume=tmp_path / 'compiled')
+    assert asked == [False, *['whether it works', True] * 2]
 
 
 def test_speedrun_trains_on_all_images_and_keeps_the_last_epoch(folder, tmp_path, command):

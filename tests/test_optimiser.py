@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from muon import Muon, orthogonal
+from optimiser import Muon, orthogonal
 
 
 @pytest.mark.parametrize('shape', [(3, 5), (5, 3), (4, 4)])
@@ -20,24 +20,36 @@ def test_of_nothing_it_is_nothing():
     assert orthogonal(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
 
 
-def test_two_steps_of_filters_and_of_the_rest():
+def test_filters_of_zeros_begin_to_learn():
+    conv = nn.Conv2d(2, 3, 3, bias=False)
+    nn.init.zeros_(conv.weight)
+    conv.weight.grad = torch.randn_like(conv.weight)
+    Muon(conv.parameters(), lr=0.1, momentum=0.5, nesterov=True).step()
+    assert conv.weight.isfinite().all()
+    assert conv.weight.norm() > 0
+
+
+@pytest.mark.parametrize(('n_in', 'n_out', 'layout'), [
+    (2, 3, torch.contiguous_format), (2, 3, torch.channels_last), (1, 16, torch.channels_last),
+])  # fmt: skip
+def test_two_steps_of_filters_and_of_the_rest(n_in, n_out, layout):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(3, 1))
+    model = nn.Sequential(nn.Conv2d(n_in, n_out, 3), nn.Flatten(), nn.Linear(n_out, 1)).to(memory_format=layout)
     conv, bias, head = model[0].weight, model[0].bias, model[2].weight
     opt = Muon(model.parameters(), lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.01)
     w, b, h = (p.detach().clone() for p in (conv, bias, head))
     past = [0.0] * 3
     for _ in range(2):
         opt.zero_grad()
-        model(torch.randn(4, 2, 3, 3)).square().sum().backward()
+        model(torch.randn(4, n_in, 3, 3)).square().sum().backward()
         grads = conv.grad, bias.grad + 0.01 * b, head.grad + 0.01 * h
         past = [0.5 * old + g for old, g in zip(past, grads, strict=True)]
         ahead = [g + 0.5 * new for g, new in zip(grads, past, strict=True)]
-        u, s, v = torch.linalg.svd(ahead[0].reshape(3, 18), full_matrices=False)
+        u, s, v = torch.linalg.svd(ahead[0].reshape(n_out, 9 * n_in), full_matrices=False)
         s = s / s.norm()
         for _ in range(3):
             s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
-        w = w * (3**0.5 / w.norm()) - 0.1 * ((u * s) @ v).view(3, 2, 3, 3)
+        w = w * (n_out**0.5 / w.norm()) - 0.1 * ((u * s) @ v).view(w.shape)
         b, h = b - 0.1 * ahead[1], h - 0.1 * ahead[2]
         opt.step()
         torch.testing.assert_close((conv, bias, head), (w, b, h), check_stride=False)
