@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from os.path import expanduser
 from pathlib import Path
+from platform import python_version
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -114,6 +115,11 @@ class _Gzip(gzip.GzipFile):
 
 def _unpack(archive: Path, folder: Path) -> Path:
     """Unpack `archive` into `folder`; return the folder with train/ or the classes, which may be wrapped in another."""
+    if not hasattr(tarfile, 'data_filter'):
+        raise UserError(
+            f'{archive}: this Python, {python_version()}, has no safe way to unpack it (3.10.12 and 3.11.4 have): '
+            'unpack it by hand, and pass --data FOLDER'
+        )
     try:
         with _Gzip(archive) as f, tarfile.open(fileobj=f, mode='r:') as tar:
             tar.extractall(folder, filter='data')

@@ -424,8 +424,8 @@ def test_help_fits_a_screen_and_names_every_option():
     assert len(lines) <= 30
     options = [re.match(r'  --([\w-]+)( \([\w|]+\))? +\S', line) for line in lines[6:-2]]
     names = (
-        'data recipe arch pretrained size epochs bs lr valid fraction seed workers checkpoint-minutes out name track '
-        'skip-bad config resume review'
+        'data recipe arch pretrained size epochs bs lr valid fraction seed workers compile checkpoint-minutes out name '
+        'track skip-bad config resume review'
     )
     assert [option and option[1] for option in options] == names.split()  # None where a text goes on in a second line
     assert lines[-1] == 'exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interrupted'
