@@ -35,7 +35,7 @@ from callbacks.small_first import SmallFirst
 from callbacks.triangle import Triangle
 from callbacks.views import MeanOverViews
 from compiled import compiled
-from errors import UserError
+from data.unseen import refuse_to_train
 from interrupts import deferred_interrupts
 from models import SpeedNet
 from optimiser import Muon
@@ -143,8 +143,7 @@ def fit(
     where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the
     code of `torch.compile`.
     """
-    if not len(learn.dls.train.dataset):
-        raise UserError('this Learner has no images to train on: take one of get_learner(get_dls(...))')
+    refuse_to_train(learn.dls)
     keep_freed_memory()
     recipe, models = learn.recipe, learn.path / learn.model_dir
     history = History(learn.path / 'history.csv')

@@ -12,7 +12,7 @@ from fastai.callback.schedule import minimum, slide, steep, valley
 from fastai.learner import Learner
 from fastai.torch_core import get_random_states, set_random_states
 
-from errors import UserError
+from data.unseen import refuse_to_train
 from interpret import plots
 
 
@@ -65,8 +65,7 @@ def find_lr(learn: Learner) -> LRSweep:
     diverges at once, the fallback is the recipe's own rate, or a tenth of where the sweep diverged if that's lower.
     UserError where there are no training images.
     """
-    if not len(learn.dls.train.dataset):
-        raise UserError('this Learner has no images to train on: take one of get_learner(get_dls(...))')
+    refuse_to_train(learn.dls)
     recipe, steps, start = learn.recipe, learn.recipe.sweep_steps, perf_counter()
     restore = _snapshot(learn)
     try:

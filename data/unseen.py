@@ -10,6 +10,7 @@ from fastai.data.transforms import Categorize
 from data.seeded import ImageDL
 from data.sizes import Size
 from data.transforms import AlbumentationsTransform, OpenImage, get_transforms
+from errors import UserError
 from recipes import Recipe
 
 
@@ -36,3 +37,9 @@ def unseen_dls(
     dls = dls.new_empty()
     dls.recipe, dls.size, dls.resized = recipe, size, resized
     return dls
+
+
+def refuse_to_train(dls: DataLoaders) -> None:
+    """UserError where `dls` have no training images, as those of `unseen_dls`."""
+    if not len(dls.train.dataset):
+        raise UserError('this Learner has no images to train on: take one of get_learner(get_dls(...))')

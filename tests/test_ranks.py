@@ -21,7 +21,7 @@ from recipes import Recipe, recipe_for
 from sweep import find_lr
 
 DROPOUT = replace(TINY, dropout=0.5, patience=1)
-# all that speedrun has but its net
+# all that speedrun and hour have but their net
 PARTS = {'schedule': 'triangle', 'lookahead': True, 'sizes': (0.5, 0.75, 1.0), 'test_views': True}
 PARTS |= {'alternating_flip': True, 'muon': 0.5}
 
