@@ -75,7 +75,7 @@ def get_learner(
     `get_model`.
     """
     recipe = recipe or dls.recipe
-    model, scales = get_model(recipe, len(dls.vocab), dls.size, initialise), recipe.lr_scales
+    model, scales = get_model(recipe, len(dls.vocab), dls.size, initialise), recipe.lr_scales.values()
     if isinstance(model, SpeedNet) and initialise:
         model.whiten(_some(dls))
     learn = ResumableLearner(
@@ -107,13 +107,14 @@ def get_learner(
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[list[nn.Parameter]]:
-    """The parameters that are trained, in the order of `Recipe.lr_scales`: BatchNorm's biases, filters, the rest."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    """The parameters that are trained, a list for each of `Recipe.lr_scales`: `biases` are BatchNorm's."""
     norms = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
-    biases = {p for p in trained if p in norms and recipe.bias_lr != 1}
-    filters = {p for p in trained if p.ndim == 4 and recipe.muon}
-    groups = biases, filters, {*trained} - biases - filters
-    return [[p for p in trained if p in group] for group in groups if group]
+    groups = {name: [] for name in recipe.lr_scales}
+    for p in model.parameters():
+        if p.requires_grad:
+            name = 'biases' if p in norms else 'filters' if p.ndim == 4 else 'rest'
+            groups.get(name, groups['rest']).append(p)
+    return list(groups.values())
 
 
 def _some(dls: DataLoaders) -> Tensor:
@@ -148,7 +149,7 @@ def fit(
     recipe, models = learn.recipe, learn.path / learn.model_dir
     history = History(learn.path / 'history.csv')
     epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr
-    lrs = [lr * scale for scale in recipe.lr_scales]
+    lrs = [lr * scale for scale in recipe.lr_scales.values()]
     save, cut = plateau_cbs(patience=recipe.patience, factor=recipe.factor)
     cbs = [
         *cbs,

@@ -43,11 +43,18 @@ def orthogonal(x: Tensor) -> Tensor:
     x = x / x.norm().clamp(min=1e-7)
     if tall := x.shape[0] > x.shape[1]:
         x = x.T
-    gram, product = x @ x.T, None
-    for _ in range(STEPS):
-        factor = torch.addmm(gram, gram, gram, beta=B, alpha=C)
-        factor.diagonal().add_(A)
-        product = factor if product is None else factor @ product
+    gram = x @ x.T
+    product = factor = _polynomial(gram)
+    for _ in range(STEPS - 1):
         gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        product = factor @ product
     x = product @ x
     return x.T if tall else x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """What an iteration multiplies a matrix by that has `gram` as its product with itself transposed."""
+    factor = torch.addmm(gram, gram, gram, beta=B, alpha=C)
+    factor.diagonal().add_(A)
+    return factor

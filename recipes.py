@@ -50,9 +50,11 @@ class Recipe:
     test_views: bool = False  # see `callbacks/views.py`
 
     @property
-    def lr_scales(self) -> list[float]:
-        """What the learning rate is multiplied by for each group of parameters: biases, filters, the rest, with 1."""
-        return [*([self.bias_lr] if self.bias_lr != 1 else []), *([self.muon] if self.muon else []), 1.0]
+    def lr_scales(self) -> dict[str, float]:
+        """What the learning rate is multiplied by for each group of parameters that has its own, and for the rest."""
+        biases = {'biases': self.bias_lr} if self.bias_lr != 1 else {}
+        filters = {'filters': self.muon} if self.muon else {}
+        return {**biases, **filters, 'rest': 1.0}
 
     @property
     def views(self) -> dict[str, bool] | None:

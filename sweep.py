@@ -70,7 +70,7 @@ def find_lr(learn: Learner) -> LRSweep:
     restore = _snapshot(learn)
     try:
         # of each parameter group; as arrays, since fastai's own lists aren't callable
-        low, high = (lr * np.array(recipe.lr_scales) for lr in (1e-4, 10))
+        low, high = (lr * np.array([*recipe.lr_scales.values()]) for lr in (1e-4, 10))
         learn.lr_find(low, high, steps, show_plot=False, suggest_funcs=None)
     finally:
         restore()

@@ -1,7 +1,7 @@
 """Test accuracy against minutes: a recipe for each number of epochs and each seed, one after another.
 
     python benchmarks/seeds.py --recipe speedrun --epochs 5 10 --seeds 3
-    python benchmarks/seeds.py --recipe plateau --epochs 50 --seeds 5
+    python benchmarks/seeds.py --recipe plateau --seeds 5
 
 Started again, it keeps the runs that are finished and goes on with the one that was stopped; a recipe that has changed
 needs another `out`. Writes a row a run to seeds.csv in `out`, prints means and standard deviations as a Markdown table,
@@ -64,13 +64,14 @@ def plot(table: pd.DataFrame, file: Path) -> None:
 @call_parse
 def main(
     recipe: str = 'speedrun',  # what --recipe of train_fastai.py takes
-    epochs: Annotated[int, {'nargs': '+'}] = (10,),  # one or more numbers of epochs
+    epochs: Annotated[int, {'nargs': '+'}] = (),  # one or more numbers of epochs; by default the recipe's
     seeds: int = 3,  # 0, 1, ...: so many runs of each
     data: str = 'cifar10',  # what --data takes
     out: str = 'runs/seeds',  # folder of the runs
 ):
     """Measure test accuracy against minutes, over seeds."""
     folder = Path(expanduser(out))
+    epochs = epochs or [recipe_for(data, recipe).epochs]
     cases = [{'recipe': recipe, 'epochs': n, 'seed': seed} for seed in range(seeds) for n in epochs]
     table = measured(folder / 'seeds.csv', cases, partial(run, data=data, folder=folder))
     plot(table, folder / 'seeds.png')

@@ -27,7 +27,7 @@ from errors import UserError
 from optimiser import Muon
 from recipes import PLATEAU, REFERENCE, SPEEDRUN, recipe_for
 from reopen import load_model, load_run
-from train_fastai import GradCAMInterpretation, find_lr, fit, main, review
+from train_fastai import GradCAMInterpretation, find_lr, fit, get_dls, get_learner, main, review
 
 ROOT = Path(__file__).parents[1]
 PICTURES = (
@@ -489,6 +489,13 @@ def test_without_muon_filters_are_among_the_others(learner):
     fit(learn, 1, 0.01)
     assert type(learn.opt.opt) is torch.optim.SGD
     assert [len(group['params']) for group in learn.opt.opt.param_groups] == [4, 4 * 3 + 2]
+
+
+def test_a_network_without_batchnorm_trains_by_a_recipe_for_its_biases(folder, tmp_path):
+    recipe = replace(SPEEDRUN, arch='squeezenet1_1', bs=4, sizes=(1.0,), lookahead=False)
+    learn = get_learner(get_dls(folder, recipe, size=32, seed=0), path=tmp_path)
+    assert fit(learn, 1, 1e-3).train_loss.notna().all()
+    assert [len(group['params']) for group in learn.opt.opt.param_groups] == [0, 52]
 
 
 def test_compile_comes_to_the_training_and_is_kept(folder, tmp_path, command, tiny, monkeypatch):
