@@ -14,7 +14,7 @@ from torchvision.models import ResNet
 
 from data.sizes import SMALL, Size, told
 from errors import UserError
-from models import SpeedNet, add_dropout, set_last_stride, set_small_stem
+from models import SPEEDNETS, SpeedNet, add_dropout, set_last_stride, set_small_stem
 from recipes import Recipe
 
 
@@ -34,7 +34,7 @@ def with_network(recipe: Recipe, arch: str | None = None, pretrained: bool = Fal
 
     Raises UserError for a recipe that's made for a network of its own.
     """
-    if (arch or pretrained) and recipe.arch == 'speednet':
+    if (arch or pretrained) and recipe.arch in SPEEDNETS:
         raise UserError(
             f'--{"arch" if arch else "pretrained"}: this recipe is made for its own small network, take another'
         )
@@ -53,8 +53,8 @@ def get_model(recipe: Recipe, n_out: int, size: Size, load: bool = True) -> nn.M
     a run's own to take their place. Raises UserError where the weights can't be had, the network can't take images of
     that size, or isn't one that the recipe can change.
     """
-    if recipe.arch == 'speednet':
-        return SpeedNet(n_out)
+    if recipe.arch in SPEEDNETS:
+        return SpeedNet(n_out, SPEEDNETS[recipe.arch])
     check_arch(recipe.arch)
     if recipe.pretrained and load:
         model = _load_pretrained(recipe.arch)

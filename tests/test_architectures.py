@@ -10,7 +10,7 @@ from torchvision import models
 from architectures import check_arch, get_model, with_network
 from errors import UserError
 from models import SpeedNet, cifar_resnet18
-from recipes import PLATEAU, REFERENCE, SPEEDRUN
+from recipes import HOUR, PLATEAU, REFERENCE, SPEEDRUN
 
 
 def named(arch, **changes):
@@ -48,6 +48,9 @@ def test_a_wrong_name_is_told_what_it_may_be_meant_for(arch, said):
 
 def test_recipes_choose_the_network():
     assert isinstance(get_model(SPEEDRUN, 10, (32, 32)), SpeedNet)
+    wide = get_model(HOUR, 10, (32, 32))
+    assert [wide.layer1.conv1.out_channels, wide.layer2.conv1.out_channels, wide.head.in_features] == [64, 320, 384]
+    assert refusal(with_network, HOUR, 'resnet18').startswith('--arch: this recipe is made for its own')
     assert refusal(with_network, SPEEDRUN, 'resnet18').startswith('--arch: this recipe is made for its own')
     assert refusal(with_network, SPEEDRUN, pretrained=True).startswith('--pretrained: this recipe is made for its own')
     assert with_network(SPEEDRUN) == SPEEDRUN

@@ -11,7 +11,7 @@ from torch import nn
 
 from architectures import get_model
 from data.loaders import get_dls
-from models import SpeedNet
+from models import SPEEDNETS, SpeedNet
 from options import settle
 from recipes import PLATEAU, Recipe
 from run_folder import new_run
@@ -71,4 +71,4 @@ def tiny_net(n_out: int, last_stride: int, dropout: float) -> nn.Module:
 
 def tiny_model(recipe: Recipe, n_out: int, size: tuple[int, int], load: bool = True) -> nn.Module:
     """What `get_model` makes, with a tiny net for a ResNet."""
-    return SpeedNet(n_out) if recipe.arch == 'speednet' else tiny_net(n_out, recipe.last_stride, recipe.dropout)
+    return SpeedNet(n_out) if recipe.arch in SPEEDNETS else tiny_net(n_out, recipe.last_stride, recipe.dropout)
