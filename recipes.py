@@ -144,7 +144,7 @@ SPEEDRUN = Recipe(
 HOUR = replace(
     SPEEDRUN,
     arch='speednet_wide',
-    epochs=14,
+    epochs=16,
     muon=0.16,  # 0.06 at the peak; twice that, or no lookahead, gave the same: results/README.md
 )
 
