@@ -40,18 +40,19 @@ from interpret import plots
 from interpret.figures import save_figure
 from interpret.interpretation import GradCAMInterpretation
 from interpret.review import review
-from learner import fit, get_learner
+from learner import get_learner
 from models import cifar_resnet18
 from options import loader_options, read_config, refuse_conflicts, settle
 from ranks import first_on_its_machine, gathered, one_of_several, rank0
-from recipes import PLATEAU, RECIPES, REFERENCE, SPEEDRUN, Recipe
+from recipes import HOUR, PLATEAU, RECIPES, REFERENCE, SPEEDRUN, Recipe
 from reopen import name_changes, refuse_other_images, says_how_to_go_on
 from run_folder import fingerprint_images, locked, new_run, remove_leftovers, surroundings, write_json
 from sweep import LRSweep, find_lr
+from training import fit
 
 __all__ = [
-    'PLATEAU', 'REFERENCE', 'SPEEDRUN', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18', 'find_lr',
-    'fit', 'get_dls', 'get_learner', 'review', 'with_network',
+    'HOUR', 'PLATEAU', 'REFERENCE', 'SPEEDRUN', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18',
+    'find_lr', 'fit', 'get_dls', 'get_learner', 'review', 'with_network',
 ]  # fmt: skip
 
 

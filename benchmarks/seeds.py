@@ -26,6 +26,7 @@ from matplotlib.ticker import PercentFormatter
 
 from benchmarks.rows import measured
 from conclusion import COURSE_PROJECT
+from errors import ends_in_one_line
 from interpret.figures import new_figure, save_figure
 from recipes import recipe_for
 from train_fastai import GradCAMInterpretation, find_lr, fit, get_dls, get_learner
@@ -56,7 +57,7 @@ def plot(table: pd.DataFrame, file: Path) -> None:
     minutes, course = 29, COURSE_PROJECT['test_accuracy']
     axs[0, 0].plot(minutes, course, 'k*', label='course project, original images, a GPU')
     axs[0, 0].set(xlabel='minutes', ylabel='test accuracy', xlim=(0, 1.1 * max(minutes, table.all_minutes.max())))
-    axs[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axs[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
     axs[0, 0].legend()
     save_figure(fig, file)
 
@@ -73,10 +74,11 @@ def main(
     folder = Path(expanduser(out))
     epochs = epochs or [recipe_for(data, recipe).epochs]
     cases = [{'recipe': recipe, 'epochs': n, 'seed': seed} for seed in range(seeds) for n in epochs]
-    table = measured(folder / 'seeds.csv', cases, partial(run, data=data, folder=folder))
+    with ends_in_one_line('seeds.py'):
+        table = measured(folder / 'seeds.csv', cases, partial(run, data=data, folder=folder))
     plot(table, folder / 'seeds.png')
     print('| recipe | epochs | seeds | test accuracy | training | all |\n|---|---|---|---|---|---|')
     for (name, n), runs in table.groupby(['recipe', 'epochs']):
-        mean, deviation = runs.test_accuracy.mean(), runs.test_accuracy.std()
+        accuracy = f'{runs.test_accuracy.mean():.2%}' + (f' ± {runs.test_accuracy.std():.2%}' if len(runs) > 1 else '')
         times = f'{runs.training_minutes.mean():.1f} min | {runs.all_minutes.mean():.1f} min'
-        print(f'| `{name}` | {n} | {len(runs)} | {mean:.2%} ± {deviation:.2%} | {times} |')
+        print(f'| `{name}` | {n} | {len(runs)} | {accuracy} | {times} |')

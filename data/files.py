@@ -2,19 +2,17 @@
 
 import os
 import stat
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
 
 import cv2
 import numpy as np
 from fastai.vision.core import PILImage
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from data.c_stderr import c_stderr
 
 # Those that people keep photographs in, of Pillow's fifty. One of the others is EPS, which it hands to Ghostscript: a
 # program in a file would be run.
@@ -80,7 +78,7 @@ def read_image(file: Path, shorter: int | None = None) -> PILImage:
 def _checked(file: Path) -> Iterator[bool]:
     """Look for damage in `file`, say whether it's a JPEG, and make of all that its opening raises a `BadImage`."""
     _check_entry(file)
-    with _c_stderr() as printed, warnings.catch_warnings():
+    with c_stderr() as printed, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of unusual metadata, which is not looked at
         warnings.simplefilter('error', Image.DecompressionBombWarning)
         try:
@@ -135,32 +133,6 @@ def _jpeg_size(file: Path) -> tuple[int, int]:
     """Its height and width, upright, without decoding it."""
     with Image.open(file, formats=FORMATS) as im:
         return im.size if im.getexif().get(ExifTags.Base.Orientation) in range(5, 9) else im.size[::-1]
-
-
-@contextmanager
-def _c_stderr() -> Iterator[Callable[[], list[str]]]:
-    """Catch what C libraries print to stderr; a function gives the lines so far."""
-    caught, stderr = _scratch().fileno(), os.dup(2)
-
-    def lines() -> list[str]:
-        os.lseek(caught, 0, os.SEEK_SET)
-        return os.read(caught, 10_000).decode(errors='replace').splitlines()
-
-    sys.stderr.flush()
-    os.ftruncate(caught, 0)
-    os.lseek(caught, 0, os.SEEK_SET)
-    os.dup2(caught, 2)
-    try:
-        yield lines
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
-
-@cache
-def _scratch() -> IO[bytes]:
-    """One for all images: making it takes longer than decoding a small one."""
-    return TemporaryFile()
 
 
 def _reason(e: Exception, printed: list[str]) -> str:

@@ -16,25 +16,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from errors import UserError
-from interpret.figures import STYLE, lay_over, new_figure
+from interpret.figures import STYLE, new_figure
 from interpret.gradcam import grad_cam
+from interpret.label_quality import label_quality
+from interpret.map_grid import plot_map_grid
 from interpret.plots import batch_at
-
-
-def label_quality(preds: Tensor, targs: Tensor) -> Tensor:
-    """How much the probabilities `preds` (N x C) speak for the labels `targs` (N), in [0, 1]; low is doubtful.
-
-    The normalised margin, adjusted by each class's mean self-confidence so that a class the model is unsure of isn't
-    doubtful as a whole: Kuan and Mueller, Model-agnostic label quality scoring, 2022, after Northcutt et al.,
-    Confident learning, 2021: https://arxiv.org/abs/1911.00068. A class without images takes the threshold 1.
-    """
-    labels = targs[:, None]
-    own = preds.gather(1, labels).squeeze(1)
-    thresholds = torch.ones(preds.shape[1]).scatter_reduce(0, targs, own, 'mean', include_self=False)
-    adjusted = preds - thresholds + thresholds.max()
-    adjusted /= adjusted.sum(1, keepdim=True)
-    other = adjusted.scatter(1, labels, -torch.inf).amax(1)
-    return (adjusted.gather(1, labels).squeeze(1) - other + 1) / 2
 
 
 def stamp(faithfulness: pd.DataFrame | None, layer: str) -> str:
@@ -164,28 +150,8 @@ class GradCAMInterpretation(ClassificationInterpretation):
         x, _, targs, decoded, _ = self[idxs]
         images = self.dl._pre_show_batch((x, targs), max_n=len(idxs))[2].itemgot(0)
         maps = grad_cam(self.learn.model, to_device(x, one_param(self.learn.model).device), decoded, layers)
-        maps = {name: to_np(cams) for name, cams in maps.items()}
-        rows, step = len(idxs), 1 + alone
-        cols = 1 + step * len(maps)
-        # in inches: cells of 1.5 with 0.3 of text above each row, 0.5 of heads above all
-        size = kwargs.pop('figsize', (1.5 * cols, 1.8 * rows + 0.5))
-        grid = {'left': 0, 'right': 1, 'bottom': 0, 'top': 1 - 0.8 / size[1], 'wspace': 0.05, 'hspace': 0.2}
-        fig, axs = new_figure(rows, cols, figsize=size, dpi=100, layout='none', gridspec_kw=grid, **kwargs)
-        fig.suptitle(title, y=1, va='top')
-        for name, ax in zip(maps, axs[0, 1::step], strict=True):
-            head = f'{name}\n{self.stamp(name)}'.rstrip()
-            ax.set_title(head, loc='left', fontweight='bold', pad=20)  # above the line that the first row's text takes
-        for row, image, text, *cams in zip(axs, images, self._titles(idxs), *maps.values(), strict=True):
-            row[0].set_title(text, loc='left')
-            image.show(ctx=row[0])
-            for cam, axes in zip(cams, row[1:].reshape(-1, step), strict=True):
-                image.show(ctx=axes[-1])
-                lay_over(axes[-1], cam)
-                if alone:
-                    lay_over(axes[0], cam, alpha=1.0)
-        for ax in axs.flat:
-            ax.axis('off')
-        return fig
+        heads = {f'{name}\n{self.stamp(name)}'.rstrip(): to_np(cams) for name, cams in maps.items()}
+        return plot_map_grid(images, heads, self._titles(idxs), title, alone, **kwargs)
 
     def _titles(self, idxs: list[int]) -> list[str]:
         return [

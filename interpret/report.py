@@ -1,26 +1,22 @@
 """The review page of a run: its numbers, its pictures and its mistakes in one HTML file that needs nothing else."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from fastai.torch_core import one_param, to_device
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from matplotlib import colormaps
 from PIL import Image
-from torch import Tensor
 
 from atomic import replacing
 from bars import progress
-from interpret.gradcam import grad_cam, rescale
+from interpret.embedded import embedded_image, embedded_maps, in_base64
+from interpret.gradcam import grad_cam
 from interpret.interpretation import GradCAMInterpretation
 from interpret.per_class import per_class
 
@@ -30,7 +26,7 @@ REST = 10_000  # more than the bytes of the page's palette and stamps
 PLACES = 40  # and of a mistake's places in the three orders
 BATCH = 64
 FOR_MAPS = LIMIT // 4  # of it, where there are so many mistakes that not all have room
-IMAGE_SIDE, MAP_SIDE, SAMPLES_SIDE, PLOT_SIDE = 128, 32, 600, 1600  # pixels, at most
+IMAGE_SIDE, SAMPLES_SIDE, PLOT_SIDE = 128, 600, 1600  # pixels, at most
 CLASSES = 100  # at most, in the confusion matrix and of the augmented samples: it's a page for people
 PLOTS = {
     'accuracy': 'Accuracy on the training and the validation set',
@@ -79,7 +75,7 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
         'maps': maps,
         'orders': {name: by.to_numpy().argsort(kind='stable').tolist() for name, by in orders.items()},
         'stamps': {cam['layer']: interp.stamp(cam['layer']) for cams in maps[:1] for cam in cams},
-        'colours': _base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
+        'colours': in_base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
     }
     with replacing(run / 'report.html') as part:
         part.write_text(template.render(page, mistakes=mistakes, data=data), encoding='utf-8', errors=ERRORS)
@@ -107,8 +103,8 @@ def _folder(run: Path) -> dict:
         'summary': json.loads(summary.read_text(encoding='utf-8')) if summary.exists() else {},
         'config': config.read_text(encoding='utf-8') if config.exists() else '',
         'history': pd.read_csv(history).to_dict('records') if history.exists() else [],
-        'plots': [(caption, _picture(Image.open(f), PLOT_SIDE)) for f, caption in plots.items() if f.exists()],
-        'samples': [(f.stem, _picture(Image.open(f), SAMPLES_SIDE)) for f in samples[:CLASSES]],
+        'plots': [(caption, embedded_image(Image.open(f), PLOT_SIDE)) for f, caption in plots.items() if f.exists()],
+        'samples': [(f.stem, embedded_image(Image.open(f), SAMPLES_SIDE)) for f in samples[:CLASSES]],
         'samples_left_out': len(samples[CLASSES:]),
     }
 
@@ -118,7 +114,7 @@ def _images(interp: GradCAMInterpretation, idxs: list[int]) -> Iterator[dict]:
     for start in range(0, len(idxs), BATCH):
         x, _, targs, _, _ = interp[idxs[start : start + BATCH]]
         for image in interp.dl._pre_show_batch((x, targs), max_n=len(x))[2].itemgot(0):
-            yield _picture(_to_pil(image), IMAGE_SIDE)
+            yield embedded_image(image, IMAGE_SIDE)
 
 
 def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[list[dict]]:
@@ -137,41 +133,8 @@ def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[li
             if layers is not None:
                 raise
             return
-        cams = {layer: _to_bytes(cam) for layer, cam in cams.items()}
-        for i in range(len(x)):
-            yield [_encoded(layer, *cam[i]) for layer, cam in cams.items()]
-
-
-def _picture(image: Image.Image, side: int) -> dict:
-    """The attributes of an <img>, at most `side` wide and high; small images, shown enlarged, are exact."""
-    image.thumbnail((side, side))
-    file = BytesIO()
-    image.save(file, 'webp', lossless=max(image.size) <= 64, quality=90)
-    return {'src': f'data:image/webp;base64,{_base64(file.getvalue())}', 'width': image.width, 'height': image.height}
-
-
-def _to_pil(image: Tensor) -> Image.Image:
-    """A decoded image (C x H x W): floats up to 1, or integers up to 255 as fastai's own IntToFloatTensor gives."""
-    pixels = (image * 255).round() if image.is_floating_point() else image
-    return Image.fromarray(pixels.byte().permute(1, 2, 0).squeeze(-1).cpu().numpy()).convert('RGB')
-
-
-def _to_bytes(cams: Tensor) -> np.ndarray:
-    """Raw maps, N x K x h x w, each from 0 to 255 and at most 32 x 32: the page enlarges them as `grad_cam` does."""
-    h, w = cams.shape[-2:]
-    small = rescale(F.adaptive_avg_pool2d(cams, (min(h, MAP_SIDE), min(w, MAP_SIDE))))
-    return (255 * small).round().byte().cpu().numpy()
-
-
-def _encoded(layer: str, predicted: np.ndarray, actual: np.ndarray) -> dict:
-    """A layer's two maps for the page's script."""
-    h, w = predicted.shape
-    return {'layer': layer, 'height': h, 'width': w, 'predicted': _base64(predicted), 'actual': _base64(actual)}
+        yield from embedded_maps(cams)
 
 
 def _size(html: str) -> int:
     return len(html.encode(errors=ERRORS))
-
-
-def _base64(content: bytes | np.ndarray) -> str:
-    return base64.b64encode(content).decode()

@@ -47,13 +47,13 @@ def test_a_wrong_name_is_told_what_it_may_be_meant_for(arch, said):
 
 
 def test_recipes_choose_the_network():
-    assert isinstance(get_model(SPEEDRUN, 10, (32, 32)), SpeedNet)
-    wide = get_model(HOUR, 10, (32, 32))
-    assert [wide.layer1.conv1.out_channels, wide.layer2.conv1.out_channels, wide.head.in_features] == [64, 320, 384]
-    assert refusal(with_network, HOUR, 'resnet18').startswith('--arch: this recipe is made for its own')
-    assert refusal(with_network, SPEEDRUN, 'resnet18').startswith('--arch: this recipe is made for its own')
-    assert refusal(with_network, SPEEDRUN, pretrained=True).startswith('--pretrained: this recipe is made for its own')
-    assert with_network(SPEEDRUN) == SPEEDRUN
+    for recipe, widths in (SPEEDRUN, [64, 256, 256]), (HOUR, [64, 320, 384]):
+        net = get_model(recipe, 10, (32, 32))
+        assert isinstance(net, SpeedNet)
+        assert [block.conv2.out_channels for block in (net.layer1, net.layer2, net.layer3)] == widths
+        assert refusal(with_network, recipe, 'resnet18').startswith('--arch: this recipe is made for its own')
+        assert refusal(with_network, recipe, pretrained=True).startswith('--pretrained: this recipe is made for its')
+        assert with_network(recipe) == recipe
     assert with_network(PLATEAU, 'vgg11') == named('vgg11')
 
 

@@ -1,15 +1,17 @@
 """That the benchmarks run, and keep what they have measured. Speed itself is no test's business."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from fastai.torch_core import set_seed
 from tiny import tiny_model, write_images
 
-from recipes import SPEEDRUN
+from data.sources import find_images
+from recipes import RECIPES, SPEEDRUN, Recipe
 from train_fastai import fit, get_dls, get_learner
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
@@ -39,9 +41,9 @@ def test_seeds_keeps_the_runs_that_are_there(folder, tmp_path, monkeypatch, caps
         trained.append((learn.recipe.epochs, learn.path.name))
         return fit(learn, **kwargs)
 
-    monkeypatch.setattr(seeds, 'recipe_for', lambda data, name: replace(SPEEDRUN, bs=4))
+    monkeypatch.setattr(seeds, 'recipe_for', lambda data, name: replace(SPEEDRUN, bs=4, epochs=2))
     monkeypatch.setattr(seeds, 'fit', counted)
-    for n, epochs in (1, [1]), (2, [1, 2]):
+    for n, epochs in (1, [1]), (2, [1, 2]), (2, ()):  # at last the recipe's, which are there
         seeds.main('speedrun', epochs, n, data=str(folder), out=str(tmp_path / 'out'))
     names = [(e, f'speedrun-epochs{e}-seed{seed}') for e, seed in ((1, 0), (2, 0), (1, 1), (2, 1))]
     assert trained == names
@@ -64,17 +66,40 @@ def test_seeds_keeps_the_runs_that_are_there(folder, tmp_path, monkeypatch, caps
 def test_ablation_trains_without_each_ingredient_and_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     ablation, data, out = script('ablation'), str(write_images(tmp_path / 'images', train=20)), tmp_path / 'out'
     monkeypatch.setitem(ablation.WITHOUT, 'speedrun', {'lookahead': {'lookahead': False}})
-    monkeypatch.setitem(ablation.RECIPES, 'speedrun', replace(SPEEDRUN, bs=4))
+    monkeypatch.setitem(ablation.RECIPES, 'speedrun', recipe := replace(SPEEDRUN, bs=4))
     for seeds in 1, 2:
-        ablation.main('speedrun', data, 1.0, 1, seeds, str(out))
-    rows = pd.read_csv(out / 'speedrun.csv')
+        ablation.main('speedrun', data, 0.5, 1, seeds, str(out))
+    rows = pd.read_csv(out / 'speedrun-fraction0.5-epochs1.csv')
     assert list(zip(rows['without'], rows.seed, strict=True)) == [
         ('nothing', 0), ('lookahead', 0), ('nothing', 1), ('lookahead', 1),
     ]  # fmt: skip
     (every, without) = table(capsys.readouterr().out)[-2:]
-    means = rows.groupby('without').valid_accuracy.mean()
+    set_seed(1)
+    learn = get_learner(get_dls(data, recipe, fraction=0.5, seed=1), path=tmp_path)
+    fit(learn, 1)
+    others = {*find_images(data).train} - {*learn.dls.train.items}
+    right = [learn.predict(file)[0] == file.parent.name for file in others]
+    assert (rows.accuracy[2], rows.images[2]) == (pytest.approx(sum(right) / len(right), abs=1e-5), len(others))
+    means = rows.groupby('without').accuracy.mean()
     assert every[1].startswith(f'{means["nothing"]:.2%} ± ')
     assert float(without[2].split()[0]) == pytest.approx(100 * (means['nothing'] - means['lookahead']), abs=0.006)
+
+
+def test_ablation_needs_images_to_judge(tmp_path, monkeypatch, capsys):
+    ablation, data = script('ablation'), str(write_images(tmp_path / 'images'))
+    monkeypatch.setitem(ablation.RECIPES, 'speedrun', replace(SPEEDRUN, bs=4))
+    with pytest.raises(SystemExit, match='2'):
+        ablation.main('speedrun', data, 1.0, 1, 1, str(tmp_path))
+    assert '--fraction 1.0 leaves no images to judge: take a smaller one' in capsys.readouterr().err
+
+
+def test_ablation_changes_its_recipes():
+    ablation = script('ablation')
+    for name, cases in ablation.WITHOUT.items():
+        for changes in cases.values():
+            recipe = replace(RECIPES[name], **changes)
+            assert recipe != RECIPES[name]
+            assert Recipe.from_dict(asdict(recipe)) == recipe
 
 
 def test_step_times_all_ways(capsys):

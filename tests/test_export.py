@@ -14,7 +14,7 @@ import export as module
 from callbacks.views import MeanOverViews
 from classifier import Classifier
 from export import export, main
-from recipes import SPEEDRUN
+from recipes import HOUR
 from reopen import load_model
 
 
@@ -64,7 +64,7 @@ def test_safetensors_gives_them_too_and_says_how_in_its_header(run, photos, tmp_
     torch.testing.assert_close(got, predicted(run, files), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize('recipe', [replace(TINY, test_views=True), replace(SPEEDRUN, bs=4)])
+@pytest.mark.parametrize('recipe', [replace(TINY, test_views=True), replace(HOUR, bs=4)])
 def test_what_else_a_recipe_predicts_by_is_in_the_file(run, folder, tmp_path, recipe):
     another = write_run(tmp_path / 'another', folder, recipe)
     for format in ('onnx', 'safetensors'):

@@ -15,15 +15,16 @@ from two import on_two
 from callbacks.checkpoint import load_checkpoint
 from data.loaders import get_dls
 from errors import UserError
-from learner import fit, get_learner
+from learner import get_learner
 from ranks import first_on_its_machine, gathered, highest, one_of_several, put_back, rank0
 from recipes import Recipe, recipe_for
 from sweep import find_lr
+from training import fit
 
 DROPOUT = replace(TINY, dropout=0.5, patience=1)
 # all that speedrun and hour have but their net
 PARTS = {'schedule': 'triangle', 'lookahead': True, 'sizes': (0.5, 0.75, 1.0), 'test_views': True}
-PARTS |= {'alternating_flip': True, 'muon': 0.5}
+PARTS |= {'alternating_flip': True, 'bias_lr': 64.0, 'muon': 0.5}
 
 
 def without_norms(n_out: int) -> nn.Module:

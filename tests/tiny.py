@@ -71,4 +71,6 @@ def tiny_net(n_out: int, last_stride: int, dropout: float) -> nn.Module:
 
 def tiny_model(recipe: Recipe, n_out: int, size: tuple[int, int], load: bool = True) -> nn.Module:
     """What `get_model` makes, with a tiny net for a ResNet."""
-    return SpeedNet(n_out) if recipe.arch in SPEEDNETS else tiny_net(n_out, recipe.last_stride, recipe.dropout)
+    if recipe.arch in SPEEDNETS:
+        return SpeedNet(n_out, SPEEDNETS[recipe.arch])
+    return tiny_net(n_out, recipe.last_stride, recipe.dropout)

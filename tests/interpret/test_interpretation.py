@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from interpret.gradcam import grad_cam
-from interpret.interpretation import GradCAMInterpretation, label_quality
+from interpret.interpretation import GradCAMInterpretation
 
 # The probabilities that the model gives to six images, and what is on them.
 P = [[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.3, 0.6, 0.1], [0.2, 0.3, 0.5], [0.05, 0.05, 0.9], [0.6, 0.35, 0.05]]
@@ -144,21 +144,6 @@ def test_suspects_by_hand(interp):
     assert table.index.tolist() == [1, 5, 3, 2, 0, 4]
     np.testing.assert_allclose(table.label_quality, sorted(QUALITY), atol=1e-6)
     assert interp.suspects(2).index.tolist() == [1, 5]
-
-
-def test_label_quality_forgives_a_class_that_is_always_unsure():
-    # both 0.4 sure of their label, but that is usual for class 0 (threshold 0.4) and not for class 1 (0.65)
-    preds, targs = torch.tensor([[0.4, 0.6], [0.4, 0.6], [0.1, 0.9], [0.6, 0.4]]), torch.tensor([0, 0, 1, 1])
-    quality = label_quality(preds, targs)
-    assert quality[0] > quality[3]
-    # by hand: adjusted (0.65, 0.6) / 1.25 and (0.85, 0.4) / 1.25
-    np.testing.assert_allclose(quality[[0, 3]], [(0.05 / 1.25 + 1) / 2, (-0.45 / 1.25 + 1) / 2], atol=1e-6)
-
-
-def test_label_quality_of_a_set_without_one_of_the_classes():
-    quality = label_quality(torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]]), torch.tensor([0, 1]))
-    # thresholds 0.6, 0.8 and 1: adjusted (1, .5, .1) / 1.6 and (.5, 1, .1) / 1.6
-    np.testing.assert_allclose(quality, [(0.5 / 1.6 + 1) / 2] * 2, atol=1e-6)
 
 
 def test_one_pass_feeds_everything(interp, capsys):

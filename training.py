@@ -1,0 +1,74 @@
+"""Training by a recipe, which can be stopped at any moment and goes on from there."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import pandas as pd
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+
+from allocator import keep_freed_memory
+from bars import shows_bars
+from callbacks.checkpoint import Checkpoint, load_checkpoint
+from callbacks.eta import ETA
+from callbacks.history import History
+from callbacks.last import SaveLast
+from callbacks.lines import EpochLines
+from callbacks.lookahead import Lookahead
+from callbacks.nan import StopOnNaN
+from callbacks.plateau import plateau_cbs
+from callbacks.small_first import SmallFirst
+from callbacks.triangle import Triangle
+from compiled import compiled
+from data.unseen import refuse_to_train
+from interrupts import deferred_interrupts
+from ranks import rank0, shared_training
+
+
+def fit(
+    learn: Learner,
+    epochs: int | None = None,
+    lr: float | None = None,
+    checkpoint_minutes: float = 5.0,
+    resume: bool = False,
+    cbs: Sequence[Callback] = (),
+    compile: bool = False,
+) -> pd.DataFrame:
+    """Train by the Learner's recipe, keep the best weights, and return the history, one row an epoch.
+
+    The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus, or follows the recipe's schedule up
+    to `lr` and down. Where no images are held out the last weights are the best. Writes `history.csv` and
+    `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
+    `resume` goes on from it to the same end, bit for bit, as if nothing had stopped it. The first Ctrl-C stops after
+    the batch with a checkpoint written, the second at once. Raises UserError where there are no training images, and
+    where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the
+    code of `torch.compile`.
+    """
+    refuse_to_train(learn.dls)
+    keep_freed_memory()
+    recipe, models = learn.recipe, learn.path / learn.model_dir
+    history = History(learn.path / 'history.csv')
+    epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr
+    lrs = [lr * scale for scale in recipe.lr_scales.values()]
+    save, cut = plateau_cbs(patience=recipe.patience, factor=recipe.factor)
+    cbs = [
+        *cbs,
+        save if len(learn.dls.valid.dataset) else SaveLast(fname=save.fname),
+        cut if recipe.schedule == 'plateau' else Triangle(lrs),
+        StopOnNaN(), history, ETA(recipe.sizes),
+    ]  # fmt: skip
+    if recipe.lookahead:
+        cbs.append(Lookahead())
+    if min(recipe.sizes) < 1:
+        cbs.append(SmallFirst(recipe.sizes))
+    if not shows_bars():
+        cbs.append(EpochLines())
+    with deferred_interrupts() as stop:
+        state = rank0(load_checkpoint, models) if resume else None
+        checkpoint = Checkpoint(models, checkpoint_minutes, stop, state)
+        try:
+            with shared_training(learn), compiled(learn.model) if compile else nullcontext():
+                learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
+        finally:
+            learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None
+    return history.table
