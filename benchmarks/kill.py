@@ -88,7 +88,7 @@ def _unreadable(run: Path) -> list[Path]:
                 Image.open(file).load()
             elif file.suffix == '.csv':
                 list(csv.DictReader(file.open(), strict=True))
-        except Exception as e:
+        except Exception as e:  # whatever makes a file unreadable counts, and each reader has its own
             print(f'{file}: {e}')
             bad.append(file)
     return bad

@@ -15,12 +15,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from data.batch_at import batch_at
 from errors import UserError
 from interpret.figures import STYLE, new_figure
 from interpret.gradcam import grad_cam
 from interpret.label_quality import label_quality
 from interpret.map_grid import plot_map_grid
-from interpret.plots import batch_at
 
 
 def stamp(faithfulness: pd.DataFrame | None, layer: str) -> str:

@@ -6,8 +6,7 @@ from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
-from fastai.data.core import DataLoaders, TfmdDL
-from fastai.torch_core import to_device
+from fastai.data.core import DataLoaders
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -15,17 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from callbacks.history import kept_epoch
+from data.batch_at import batch_at
 from interpret.figures import STYLE, new_figure
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and in grey by their lightness and line style.
 TRAIN, VALID, OTHER = '#E69F00', '#0072B2', '#666666'
-
-
-def batch_at(dl: TfmdDL, idxs: list[int]) -> tuple:
-    """The batch of the items `idxs` of `dl`'s dataset, through all its transforms, without workers or a shuffle."""
-    dl.before_iter()
-    b = dl.do_batch([dl.do_item(i) for i in idxs])
-    return dl.after_batch(b if dl.device is None else to_device(b, dl.device))
 
 
 def _splits(history: pd.DataFrame) -> tuple[str, ...]:

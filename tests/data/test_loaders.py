@@ -11,9 +11,9 @@ from PIL import Image
 from tiny import TINY, tiny_dls, write_images
 
 from callbacks.epoch import EpochToLoader
+from data.batch_at import batch_at
 from data.loaders import get_dls
 from errors import UserError
-from interpret.plots import batch_at
 from recipes import SPEEDRUN
 
 

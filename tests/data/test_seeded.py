@@ -11,9 +11,9 @@ from PIL import Image
 from tiny import TINY, tiny_dls
 
 from data import loaders, pixels
+from data.batch_at import batch_at
 from data.seeded import BatchedDL, ImageDL
 from data.transforms import get_transforms
-from interpret.plots import batch_at
 
 
 def batches(dl):
