@@ -5,8 +5,9 @@
 
 All train the same ResNet-18 on the same batches of 32x32 noise, in turn, a round each, and the median time of a batch
 counts. The bare loop does what has to be done, in channels_last; the course project's is in NCHW and asks for loss and
-accuracy after each batch. Ours is `fit`, with all its callbacks; it keeps freed memory (see allocator.py), so the bare
-loop is there with and without, and fastai's own cost is what ours takes beside the one that keeps it.
+accuracy after each batch. Ours is `fit`, with all its callbacks; it keeps freed memory and has convolutions of its own
+(see allocator.py and winograd.py), so the bare loop is there with and without, and what fastai costs is what ours takes
+beside the one that has them.
 """
 
 import sys
@@ -30,6 +31,7 @@ from benchmarks.allocator import return_freed_memory
 from models import cifar_resnet18
 from recipes import PLATEAU
 from train_fastai import fit, get_dls, get_learner
+from winograd import use_winograd
 
 
 class Stamps(Callback):
@@ -56,16 +58,18 @@ def ours(dls: DataLoaders, compiled: bool, path: str) -> Iterator[list[float]]:
         yield stamps.times
 
 
-def loop(dls: DataLoaders, compiled: bool, course: bool = False, keep: bool = False) -> Iterator[list[float]]:
-    """The same by hand, and as glibc does it by itself unless it's to `keep` freed memory."""
+def loop(dls: DataLoaders, compiled: bool, course: bool = False, same: bool = False) -> Iterator[list[float]]:
+    """The same by hand, with PyTorch's convolutions and glibc's memory, or with the `same` as ours."""
     layout = torch.contiguous_format if course else torch.channels_last
     model = cifar_resnet18(len(dls.vocab)).to(memory_format=layout)
+    if same:
+        use_winograd(model)
     opt = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=not course)
     loss_func = torch.nn.CrossEntropyLoss(label_smoothing=0 if course else 0.1)
     if compiled:
         model.compile()
     while True:
-        (keep_freed_memory if keep else return_freed_memory)()
+        (keep_freed_memory if same else return_freed_memory)()
         times = [perf_counter()]
         for x, y in dls.train:
             pred = model(x.as_subclass(torch.Tensor).contiguous(memory_format=layout))
@@ -106,7 +110,7 @@ def main(
         for compiled in (False, True)[: 1 + compile]:
             kind = ', compiled' if compiled else ''
             steps[f'bare loop{kind}'] = loop(dls, compiled)
-            steps[f'bare loop, memory kept{kind}'] = loop(dls, compiled, keep=True)
+            steps[f'bare loop, the same{kind}'] = loop(dls, compiled, same=True)
             steps[f'ours{kind}'] = ours(dls, compiled, tmp)
         times = {name: [] for name in steps}
         for i in range(1 + rounds):
@@ -117,9 +121,9 @@ def main(
                 else:
                     times[name] += np.diff(stamps).tolist()
     course = median(times['course project'])
-    print(f'\n{"":35} {"ms a batch":>10} {"images/s":>9} {"of the course":>14} {"of bare, kept":>14}')
+    print(f'\n{"":35} {"ms a batch":>10} {"images/s":>9} {"of the course":>14} {"of the same":>14}')
     for name, each in times.items():
         ms = median(each)
-        bare = median(times['bare loop, memory kept' + (', compiled' if 'compiled' in name else '')])
+        bare = median(times['bare loop, the same' + (', compiled' if 'compiled' in name else '')])
         print(f'{name:35} {1000 * ms:10.0f} {bs / ms:9.1f} {course / ms:13.2f}x {bare / ms:13.3f}x')
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads')
