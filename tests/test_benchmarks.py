@@ -105,8 +105,19 @@ def test_ablation_changes_its_recipes():
 def test_step_times_all_ways(capsys):
     script('step').main(bs=4, batches=1, rounds=1)
     *lines, _ = capsys.readouterr().out.splitlines()[-5:]
-    assert [line[:35].strip() for line in lines] == ['course project', 'bare loop', 'bare loop, memory kept', 'ours']
+    assert [line[:35].strip() for line in lines] == ['course project', 'bare loop', 'bare loop, the same', 'ours']
     assert all(float(line.split()[-1].rstrip('x')) > 0 for line in lines)
+
+
+def test_winograd_times_convolutions_and_steps(monkeypatch, capsys):
+    winograd = script('winograd')
+    monkeypatch.setattr(winograd, 'CONVOLUTIONS', ((2, 64, 64, 4), (2, 32, 64, 4)))
+    monkeypatch.setattr(winograd, 'STEPS', (('small', lambda: winograd.SpeedNet(10, (64, 64, 64)), 2, 16),))
+    winograd.main(rounds=1)
+    rows = [row for row in table(capsys.readouterr().out) if row[0] in ('2', 'small')]
+    assert [row[1:3] for row in rows] == [['64 to 64', '4'], ['32 to 64', '4'], ['2', '16']]
+    assert [row[-1][0] == '(' for row in rows] == [False, True, False]  # left alone, as it has too few channels
+    assert all(float(row[-1].strip('(x)')) > 0 for row in rows)
 
 
 def test_lr_rules_tries_each_suggestion(tmp_path, monkeypatch, capsys):
