@@ -23,7 +23,6 @@ from callbacks.views import MeanOverViews
 from models import SpeedNet
 from optimiser import Muon
 from recipes import Recipe
-from winograd import use_winograd
 
 
 class ResumableLearner(Learner):
@@ -53,16 +52,14 @@ def get_learner(
 ) -> Learner:
     """A Learner for `dls` by `recipe` (default: theirs), kept as `learn.recipe`; `path` is its run folder.
 
-    Mixed precision on a GPU (bf16 where it has it), Winograd's convolutions on a CPU, channels_last everywhere. Without
-    `initialise` nothing is loaded or computed that other weights are to replace: neither pretrained ones nor a
-    whitening layer. The rest is as in `get_model`.
+    Mixed precision on a GPU (bf16 where it has it), channels_last everywhere. Without `initialise` nothing is loaded or
+    computed that other weights are to replace: neither pretrained ones nor a whitening layer. The rest is as in
+    `get_model`.
     """
     recipe = recipe or dls.recipe
     model = get_model(recipe, len(dls.vocab), dls.size, initialise)
     if isinstance(model, SpeedNet) and initialise:
         model.whiten(_some(dls))
-    if dls.device.type == 'cpu':
-        use_winograd(model)
     learn = ResumableLearner(
         dls,
         model,

@@ -45,8 +45,9 @@ def add_dropout(model: ResNet, p: float) -> None:
 
 # The channels of SpeedNet's three blocks.
 SPEEDNETS = {
-    'speednet': (64, 320, 384),  # 3.6 million parameters
-    'speednet_wide': (64, 384, 512),  # 5.7 million
+    'speednet': (64, 256, 256),  # airbench94's
+    'speednet_wide': (64, 320, 384),  # 3.6 million parameters
+    'speednet_wider': (64, 384, 512),  # 5.7 million
 }
 
 
@@ -56,10 +57,10 @@ class SpeedNet(nn.Sequential):
     A first layer of 2x2 filters that whitens the images (fixed, see `whiten`), then three blocks of two 3x3
     convolutions each, which begin as identities as far as they can, and which halve the height and width. On
     N x 3 x 32 x 32 they give 15, 7 and 3 pixels; any size from 15 will do, as the last pool is global. `widths` are
-    their channels, by default airbench94's.
+    their channels.
     """
 
-    def __init__(self, n_out: int = 10, widths: Sequence[int] = (64, 256, 256)):
+    def __init__(self, n_out: int = 10, widths: Sequence[int] = SPEEDNETS['speednet']):
         filters = 24
         blocks = [
             (f'layer{i}', _block(*ends)) for i, ends in enumerate(zip((filters, *widths), widths, strict=False), 1)

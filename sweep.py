@@ -14,6 +14,7 @@ from fastai.torch_core import get_random_states, set_random_states
 
 from data.unseen import refuse_to_train
 from interpret import plots
+from winograd import winograd_convolutions
 
 
 def lowest(lrs: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple[float, tuple[float, float]]:
@@ -71,7 +72,8 @@ def find_lr(learn: Learner) -> LRSweep:
     try:
         # of each parameter group; as arrays, since fastai's own lists aren't callable
         low, high = (lr * np.array([*recipe.lr_scales.values()]) for lr in (1e-4, 10))
-        learn.lr_find(low, high, steps, show_plot=False, suggest_funcs=None)
+        with winograd_convolutions(learn.model):
+            learn.lr_find(low, high, steps, show_plot=False, suggest_funcs=None)
     finally:
         restore()
     lrs, losses = learn.recorder.lrs, [float(loss) for loss in learn.recorder.losses]

@@ -23,6 +23,7 @@ from compiled import compiled
 from data.unseen import refuse_to_train
 from interrupts import deferred_interrupts
 from ranks import rank0, shared_training
+from winograd import winograd_convolutions
 
 
 def fit(
@@ -67,7 +68,11 @@ def fit(
         state = rank0(load_checkpoint, models) if resume else None
         checkpoint = Checkpoint(models, checkpoint_minutes, stop, state)
         try:
-            with shared_training(learn), compiled(learn.model) if compile else nullcontext():
+            with (
+                winograd_convolutions(learn.model),
+                shared_training(learn),
+                compiled(learn.model) if compile else nullcontext(),
+            ):
                 learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
         finally:
             learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None

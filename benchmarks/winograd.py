@@ -1,11 +1,12 @@
 """Winograd's convolutions beside PyTorch's own on the CPU, in one run: `python benchmarks/winograd.py`.
 
-First single convolutions, forward and backward, with those that `use_winograd` leaves alone in brackets, then whole
+First single convolutions, forward and backward, in brackets where `winograd_convolutions` leaves them alone, then whole
 training steps. Both take turns on the same noise. Prints two Markdown tables of medians.
 """
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -20,7 +21,7 @@ from torch import nn
 
 from allocator import keep_freed_memory
 from models import SPEEDNETS, SpeedNet, cifar_resnet18
-from winograd import CHANNELS, SIDE, use_winograd, winograd
+from winograd import CHANNELS, SIDE, winograd, winograd_convolutions
 
 # images, channels in and out, pixels a side: of ResNet-18 for images of 32 and of 224 pixels, of SpeedNet, and others
 CONVOLUTIONS = (
@@ -30,8 +31,11 @@ CONVOLUTIONS = (
     *((128, 16, 16, 32), (128, 32, 32, 16), (128, 48, 48, 16), (16, 128, 128, 56)),
 )
 STEPS = (
-    *(('speednet', partial(SpeedNet, widths=SPEEDNETS['speednet']), 256, size) for size in (20, 24, 32)),
-    *(('speednet_wide', partial(SpeedNet, widths=SPEEDNETS['speednet_wide']), 256, size) for size in (20, 24, 32)),
+    *(
+        (name, partial(SpeedNet, widths=widths), 256, side)
+        for name, widths in SPEEDNETS.items()
+        for side in (20, 24, 32)
+    ),
     ('resnet18', cifar_resnet18, 128, 32),
 )
 
@@ -59,14 +63,16 @@ def step(make: Callable[[], nn.Module], bs: int, size: int) -> list[Callable[[],
     """A training step with PyTorch's convolutions, and with ours."""
     x, y = torch.randn(bs, 3, size, size).to(memory_format=torch.channels_last), torch.randint(0, 10, (bs,))
 
-    def one(model, opt):
-        opt.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        opt.step()
+    model = make().to(memory_format=torch.channels_last)
+    opt = torch.optim.SGD(model.parameters(), 1e-3, 0.9, nesterov=True)
 
-    models = [make().to(memory_format=torch.channels_last) for _ in range(2)]
-    use_winograd(models[1])
-    return [partial(one, model, torch.optim.SGD(model.parameters(), 1e-3, 0.9, nesterov=True)) for model in models]
+    def one(context):
+        with context(model):
+            opt.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            opt.step()
+
+    return [partial(one, context) for context in (nullcontext, winograd_convolutions)]
 
 
 @call_parse

@@ -21,6 +21,7 @@ from interpret.figures import STYLE, new_figure
 from interpret.gradcam import grad_cam
 from interpret.label_quality import label_quality
 from interpret.map_grid import plot_map_grid
+from winograd import winograd_convolutions
 
 
 def stamp(faithfulness: pd.DataFrame | None, layer: str) -> str:
@@ -55,7 +56,8 @@ class GradCAMInterpretation(ClassificationInterpretation):
             raise UserError('there are no images to interpret: give a loader, such as learn.dls.test_dl(files)')
         dl = dl.new(shuffle=False, drop_last=False)
         act = act or getattr(learn.loss_func, 'activation', None) or (lambda x: F.softmax(x, dim=1))
-        preds, targs, losses = (o.as_subclass(Tensor) for o in learn.get_preds(dl=dl, with_loss=True, act=act))
+        with winograd_convolutions(learn.model):
+            preds, targs, losses = (o.as_subclass(Tensor) for o in learn.get_preds(dl=dl, with_loss=True, act=act))
         return cls(learn, dl, preds.float(), targs, losses.float(), act)
 
     def __repr__(self) -> str:

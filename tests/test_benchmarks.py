@@ -105,7 +105,7 @@ def test_ablation_changes_its_recipes():
 def test_step_times_all_ways(capsys):
     script('step').main(bs=4, batches=1, rounds=1)
     *lines, _ = capsys.readouterr().out.splitlines()[-5:]
-    assert [line[:35].strip() for line in lines] == ['course project', 'bare loop', 'bare loop, the same', 'ours']
+    assert [line[:35].strip() for line in lines] == ['course project', 'bare loop', 'bare loop, as ours', 'ours']
     assert all(float(line.split()[-1].rstrip('x')) > 0 for line in lines)
 
 

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from fastai.callback.core import Callback
 from torch import nn
 
-from winograd import WinogradConv2d, use_winograd, winograd
+from train_fastai import SPEEDRUN, GradCAMInterpretation, find_lr, fit
+from winograd import winograd, winograd_convolutions
 
 SIDES = [(1, 1), (2, 3), (7, 5), (15, 9), (16, 8), (31, 32), (4, 19), (13, 22)]
 
@@ -28,15 +32,23 @@ def test_result_and_gradients_are_those_of_torch(sides):
 
 @pytest.mark.parametrize('side', range(1, 33))
 def test_rounding_stays_below_a_ten_thousandth(side):
-    x, weight = numbers(2, 64, side, side, dtype=torch.float), numbers(64, 64, 3, 3, dtype=torch.float)
+    x = numbers(2, 64, side, side, dtype=torch.float)
+    weight = numbers(64, 64, 3, 3, dtype=torch.float, seed=2)
     ours = of_all(winograd, x, weight)
     exact = of_all(lambda *a: F.conv2d(*a, padding=1), *(o.detach().double().requires_grad_() for o in (x, weight)))
     for a, b in zip(ours, exact, strict=True):
         assert (a - b).norm() < 1e-4 * b.norm()
 
 
+def convolved(model, x):
+    """What the `model` of one convolution gives of `x`, and which class was asked."""
+    with winograd_convolutions(model):
+        return model(x), type(model[0])
+
+
 def test_only_convolutions_that_it_can_do_and_that_gain_are_replaced():
-    model = nn.Sequential(
+    torch.manual_seed(0)
+    convs = [
         nn.Conv2d(64, 64, 3, padding=1),
         nn.Conv2d(64, 64, 3),
         nn.Conv2d(64, 64, 3, padding=1, stride=2),
@@ -47,22 +59,66 @@ def test_only_convolutions_that_it_can_do_and_that_gain_are_replaced():
         nn.Conv2d(64, 64, 1),
         nn.Conv2d(32, 64, 3, padding=1),
         nn.Conv2d(64, 32, 3, padding=1),
+    ]
+    x = torch.randn(1, 64, 9, 9)
+    expected = [m(x[:, : m.in_channels]) for m in convs]
+    got, classes = zip(*(convolved(nn.Sequential(m), x[:, : m.in_channels]) for m in convs), strict=True)
+    assert [cls is nn.Conv2d for cls in classes] == [False] + [True] * 9
+    torch.testing.assert_close([*got], expected, rtol=0, atol=1e-4, check_stride=False)
+
+
+@pytest.mark.parametrize('x', [
+    torch.randn(1, 64, 33, 8),  # too large
+    torch.randn(1, 64, 8, 8).bfloat16(),  # too coarse: 4e-3 would be lost to rounding altogether
+    torch.randn(64, 8, 8),  # one image that isn't in a batch
+    torch.randn(0, 64, 8, 8),
+], ids=['large', 'bfloat16', 'unbatched', 'empty'])  # fmt: skip
+def test_what_it_is_not_made_for_is_torchs(x):
+    model = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)).to(x.dtype)
+    assert torch.equal(convolved(model, x)[0], model(x))
+
+
+def test_an_activation_may_overwrite_it():
+    model, x = (
+        nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.ReLU(inplace=True)),
+        torch.randn(1, 64, 5, 5),
     )
-    x, before = torch.randn(1, 64, 9, 9), [m.state_dict() for m in model]
-    expected = [m(x if m.in_channels == 64 else x[:, :32]) for m in model]
-    use_winograd(model)
-    assert [type(m) for m in model] == [WinogradConv2d] + [nn.Conv2d] * 9
-    got = [m(x if m.in_channels == 64 else x[:, :32]) for m in model]
-    torch.testing.assert_close(got, expected, check_stride=False)
-    assert all(torch.equal(a[k], m.state_dict()[k]) for a, m in zip(before, model, strict=True) for k in a)
+    with winograd_convolutions(model):
+        model(x).sum().backward()
+    ours, model[0].weight.grad = model[0].weight.grad, None
+    model(x).sum().backward()
+    torch.testing.assert_close(ours, model[0].weight.grad, rtol=0, atol=1e-3, check_stride=False)
 
 
-def test_a_large_image_is_convolved_by_torch():
-    conv = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1))
-    x = torch.randn(1, 64, 33, 8)
-    expected = conv(x)
-    use_winograd(conv)
-    assert torch.equal(conv(x), expected)
+def test_afterwards_a_model_is_what_it_was():
+    model = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1))
+    weights = {name: p.clone() for name, p in model.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt), winograd_convolutions(model):
+        raise KeyboardInterrupt
+    assert type(model[0]) is nn.Conv2d
+    assert all(torch.equal(p, weights[name]) for name, p in model.state_dict().items())
+
+
+class Classes(Callback):
+    """Of a convolution, whenever the model has been asked."""
+
+    def before_fit(self):
+        self.seen = set()
+
+    def after_pred(self):
+        self.seen.add(type(self.model.layer2.conv2))
+
+
+def test_training_the_sweep_and_predictions_are_by_it(learner):
+    learn = learner(replace(SPEEDRUN, bs=4, sweep_steps=2), valid=0)
+    seen = Classes()
+    learn.add_cb(seen)
+    for work in (find_lr, lambda learn: fit(learn, 1), GradCAMInterpretation.from_learner):
+        seen.seen = set()
+        work(learn)
+        assert len(seen.seen) == 1
+        assert nn.Conv2d not in seen.seen
+        assert type(learn.model.layer2.conv2) is nn.Conv2d
 
 
 @pytest.mark.parametrize('frozen', ['x', 'weight'])
