@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2, 4)
 CHANNELS = 64  # with fewer the sums take longer than the products that they save: benchmarks/winograd.py
 SIDE = 32  # pixels, at most: the sums are products with a matrix over the whole side, nearly all zeros in a larger one
+PIXELS = 1000  # in a batch, at least, or transforming the filters takes too long
 
 
 @contextmanager
@@ -46,10 +47,8 @@ def winograd_convolutions(model: nn.Module) -> Iterator[None]:
 class _WinogradConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         # what a number of 16 bits can't tell apart, the sums make much of
-        fits = (
-            x.device.type == 'cpu' and x.dtype == torch.float32 and x.ndim == 4 and len(x) and max(x.shape[2:]) <= SIDE
-        )
-        if not fits:
+        fits = x.device.type == 'cpu' and x.dtype == torch.float32 and x.ndim == 4
+        if not fits or max(x.shape[2:]) > SIDE or x[:, 0].numel() < PIXELS:
             return super().forward(x)
         y = winograd(x, self.weight)
         return y if self.bias is None else y + self.bias[:, None, None]

@@ -6,7 +6,7 @@
 All train the same ResNet-18 on the same batches of 32x32 noise, in turn, a round each, and the median time of a batch
 counts. The bare loop does what has to be done, in channels_last; the course project's is in NCHW and asks for loss and
 accuracy after each batch. Ours is `fit`, with all its callbacks; it keeps freed memory and has convolutions of its own
-(see allocator.py and winograd.py), so the bare loop is there with and without, and what fastai costs is what ours takes
+(see allocator.py and winograd.py; the latter not compiled), so the bare loop is there with and without, and what fastai costs is what ours takes
 beside the one that has them as well.
 """
 
@@ -71,7 +71,7 @@ def loop(dls: DataLoaders, compiled: bool, course: bool = False, as_ours: bool =
         (keep_freed_memory if as_ours else return_freed_memory)()
         times = [perf_counter()]
         for x, y in dls.train:
-            with winograd_convolutions(model) if as_ours else nullcontext():
+            with winograd_convolutions(model) if as_ours and not compiled else nullcontext():
                 pred = model(x.as_subclass(torch.Tensor).contiguous(memory_format=layout))
                 loss = loss_func(pred, y.as_subclass(torch.Tensor))
                 loss.backward()

@@ -21,7 +21,7 @@ from torch import nn
 
 from allocator import keep_freed_memory
 from models import SPEEDNETS, SpeedNet, cifar_resnet18
-from winograd import CHANNELS, SIDE, winograd, winograd_convolutions
+from winograd import CHANNELS, PIXELS, SIDE, winograd, winograd_convolutions
 
 # images, channels in and out, pixels a side: of ResNet-18 for images of 32 and of 224 pixels, of SpeedNet, and others
 CONVOLUTIONS = (
@@ -85,7 +85,8 @@ def main(
     print('| images | channels | pixels a side | PyTorch, ms | Winograd, ms | ratio |\n|--:|--:|--:|--:|--:|--:|')
     for n, c, k, side in CONVOLUTIONS:
         theirs, ours = medians(rounds, *convolution(n, c, k, side))
-        ratio = f'{theirs / ours:.2f}x' if min(c, k) >= CHANNELS and side <= SIDE else f'({theirs / ours:.2f}x)'
+        used = min(c, k) >= CHANNELS and side <= SIDE and n * side**2 >= PIXELS
+        ratio = f'{theirs / ours:.2f}x' if used else f'({theirs / ours:.2f}x)'
         print(f'| {n} | {c} to {k} | {side} | {theirs:.0f} | {ours:.0f} | {ratio} |', flush=True)
     print('\n| network | images | pixels a side | PyTorch, ms | Winograd, ms | ratio |\n|---|--:|--:|--:|--:|--:|')
     for name, make, bs, size in STEPS:

@@ -60,19 +60,21 @@ def test_only_convolutions_that_it_can_do_and_that_gain_are_replaced():
         nn.Conv2d(32, 64, 3, padding=1),
         nn.Conv2d(64, 32, 3, padding=1),
     ]
-    x = torch.randn(1, 64, 9, 9)
+    x = torch.randn(13, 64, 9, 9)
     expected = [m(x[:, : m.in_channels]) for m in convs]
     got, classes = zip(*(convolved(nn.Sequential(m), x[:, : m.in_channels]) for m in convs), strict=True)
     assert [cls is nn.Conv2d for cls in classes] == [False] + [True] * 9
     torch.testing.assert_close([*got], expected, rtol=0, atol=1e-4, check_stride=False)
+    assert not torch.equal(got[0], expected[0])  # which rounds otherwise
 
 
 @pytest.mark.parametrize('x', [
-    torch.randn(1, 64, 33, 8),  # too large
-    torch.randn(1, 64, 8, 8).bfloat16(),  # too coarse: 4e-3 would be lost to rounding altogether
+    torch.randn(4, 64, 33, 8),  # too large
+    torch.randn(15, 64, 8, 8),  # too few
+    torch.randn(16, 64, 8, 8).bfloat16(),  # too coarse: 4e-3 would be lost to rounding altogether
     torch.randn(64, 8, 8),  # one image that isn't in a batch
     torch.randn(0, 64, 8, 8),
-], ids=['large', 'bfloat16', 'unbatched', 'empty'])  # fmt: skip
+], ids=['large', 'few', 'bfloat16', 'unbatched', 'empty'])  # fmt: skip
 def test_what_it_is_not_made_for_is_torchs(x):
     model = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)).to(x.dtype)
     assert torch.equal(convolved(model, x)[0], model(x))
@@ -81,7 +83,7 @@ def test_what_it_is_not_made_for_is_torchs(x):
 def test_an_activation_may_overwrite_it():
     model, x = (
         nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.ReLU(inplace=True)),
-        torch.randn(1, 64, 5, 5),
+        torch.randn(40, 64, 5, 5),
     )
     with winograd_convolutions(model):
         model(x).sum().backward()
