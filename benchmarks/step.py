@@ -5,9 +5,9 @@
 
 All train the same ResNet-18 on the same batches of 32x32 noise, in turn, a round each, and the median time of a batch
 counts. The bare loop does what has to be done, in channels_last; the course project's is in NCHW and asks for loss and
-accuracy after each batch. Ours is `fit`, with all its callbacks; it keeps freed memory and has convolutions of its own
-(see allocator.py and winograd.py; the latter not compiled), so the bare loop is there with and without, and what fastai costs is what ours takes
-beside the one that has them as well.
+accuracy after each batch. Ours is `fit`, with all its callbacks; it keeps freed memory (see allocator.py) and has its
+own convolutions (see winograd.py) where it isn't compiled. So the bare loop is there with and without these, and what
+fastai costs is what ours takes beside the one that has them as well.
 """
 
 import sys
