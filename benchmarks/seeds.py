@@ -51,14 +51,14 @@ def run(recipe: str, epochs: int, seed: int, data: str, folder: Path) -> dict:
 
 def plot(table: pd.DataFrame, file: Path) -> None:
     """The accuracies over the minutes, beside the course project's."""
-    fig, axs = new_figure(figsize=(7, 4))
+    fig, axs = new_figure(figsize=(7, 5), layout='constrained')
     for (recipe, epochs), runs in table.groupby(['recipe', 'epochs']):
         axs[0, 0].plot(runs.all_minutes, runs.test_accuracy, 'o', markersize=5, label=f'{recipe}, {epochs} epochs')
     minutes, course = 29, COURSE_PROJECT['test_accuracy']
     axs[0, 0].plot(minutes, course, 'k*', label='course project, original images, a GPU')
     axs[0, 0].set(xlabel='minutes', ylabel='test accuracy', xlim=(0, 1.1 * max(minutes, table.all_minutes.max())))
     axs[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
-    axs[0, 0].legend()
+    fig.legend(loc='outside lower center', ncols=2)  # off the points, wherever they are
     save_figure(fig, file)
 
 
