@@ -46,7 +46,7 @@ def winograd_convolutions(model: nn.Module) -> Iterator[None]:
 
 class _WinogradConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
-        # what a number of 16 bits can't tell apart, the sums make much of
+        # the sums enlarge rounding errors, and those of 16 bits are too large to begin with
         fits = x.device.type == 'cpu' and x.dtype == torch.float32 and x.ndim == 4
         if not fits or max(x.shape[2:]) > SIDE or x[:, 0].numel() < PIXELS:
             return super().forward(x)

@@ -52,7 +52,7 @@ def test_safetensors_gives_them_too_and_says_how_in_its_header(run, photos, tmp_
     said = export(run, 'safetensors', tmp_path)  # a folder
     assert said.startswith(f'{tmp_path}/model.safetensors: its probabilities differ by at most ')
     with safe_open(tmp_path / 'model.safetensors', 'pt') as f:
-        about, weights = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+        about, weights = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118, it's no dict
     assert about.pop('format') == 'pt'
     about = {key: json.loads(value) for key, value in about.items()}
     assert set(about) == {'classes', 'size', 'mean', 'std', 'architecture', 'recipe'}

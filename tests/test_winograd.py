@@ -104,9 +104,6 @@ def test_afterwards_a_model_is_what_it_was():
 class Classes(Callback):
     """Of a convolution, whenever the model has been asked."""
 
-    def before_fit(self):
-        self.seen = set()
-
     def after_pred(self):
         self.seen.add(type(self.model.layer2.conv2))
 
