@@ -40,7 +40,8 @@ WITHOUT = {
         'half the L2': {'wd': PLATEAU.wd / 2},
     },
     'speedrun': {
-        'small images first': {'sizes': (1.0,)},
+        'Muon': {'muon': 0.0},
+        'whole images: small ones first': {'sizes': (0.625, 0.625, 0.75, 1.0)},
         'test-time views': {'test_views': False},
         'lookahead': {'lookahead': False},
         'faster biases': {'bias_lr': 1.0},
@@ -53,7 +54,6 @@ WITHOUT = {
     },
     'hour': {
         'a wide network, in as many epochs': {'arch': 'speednet'},
-        'Muon': {'muon': 0.0},
     },
 }
 
