@@ -47,7 +47,7 @@ def test_a_wrong_name_is_told_what_it_may_be_meant_for(arch, said):
 
 
 def test_recipes_choose_the_network():
-    for recipe, widths in (SPEEDRUN, [64, 256, 256]), (HOUR, [64, 384, 512]):
+    for recipe, widths in (SPEEDRUN, [64, 256, 256]), (HOUR, [64, 320, 384]):
         net = get_model(recipe, 10, (32, 32))
         assert isinstance(net, SpeedNet)
         assert [block.conv2.out_channels for block in (net.layer1, net.layer2, net.layer3)] == widths
