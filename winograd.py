@@ -19,9 +19,11 @@ from torch.autograd.function import once_differentiable
 # Where polynomials are evaluated, beside infinity: tiles of m take the first m + 1. Rounding errors grow with their
 # number, from 3e-7 of the result's norm (m = 2) to 5e-5 (7).
 POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2, 4)
-CHANNELS = 64  # with fewer the sums take longer than the products that they save: benchmarks/winograd.py
 SIDE = 32  # pixels, at most: the sums are products with a matrix over the whole side, nearly all zeros in a larger one
-PIXELS = 1000  # in a batch, at least, or transforming the filters takes too long
+# With fewer channels, and fewer pixels in a batch, the sums take longer than the products that they save. With AVX-512
+# that is sooner so: on AMD's processors PyTorch's convolutions use it, its matrix products (MKL's) don't, and have half
+# their speed. Measured by benchmarks/winograd.py; Arm, and Intel's with AVX-512, are not.
+CHANNELS, PIXELS = (256, 5000) if torch.backends.cpu.get_cpu_capability() == 'AVX512' else (64, 1000)
 
 
 @contextmanager
