@@ -46,7 +46,6 @@ class Recipe:
     muon: float = 0.0  # the learning rate of filters, as a multiple of `lr`, where Muon trains them: `optimiser.py`
     alternating_flip: bool = False  # see `data.seeded.BatchedDL`; where images are resized each flip is drawn by itself
     lookahead: bool = False  # see `callbacks/lookahead.py`
-    sizes: tuple[float, ...] = (1.0,)  # of the images, one after the other, each in an equal part of the training
     test_views: bool = False  # see `callbacks/views.py`
 
     @property
@@ -67,16 +66,14 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict) -> 'Recipe':
         """The Recipe that `asdict` and JSON have made `values` of; TypeError or ValueError where they can't be one."""
-        recipe = cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
-        )
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
+        values.pop('sizes', None)  # which runs before the first release name; what they trained is the same without
+        recipe = cls(**values)
         numbers = {float: (int, float), int: (int,)}
         for field in fields(cls):
             value, kinds = getattr(recipe, field.name), numbers.get(field.type, (field.type,))
             if field.name in ('mean', 'std'):
                 fine = isinstance(value, tuple) and [type(v) for v in value] == [float] * 3
-            elif field.name == 'sizes':
-                fine = isinstance(value, tuple) and value and all(type(v) is float and 0.1 <= v <= 1 for v in value)
             else:
                 low, high = LIMITS.get(field.name, (0, 10**6))
                 fine = type(value) in kinds and (type(value) in (bool, str) or low <= value <= high)

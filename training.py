@@ -16,7 +16,6 @@ from callbacks.lines import EpochLines
 from callbacks.lookahead import Lookahead
 from callbacks.nan import StopOnNaN
 from callbacks.plateau import plateau_cbs
-from callbacks.small_first import SmallFirst
 from callbacks.triangle import Triangle
 from compiled import compiled
 from data.unseen import refuse_to_train
@@ -55,12 +54,10 @@ def fit(
         *cbs,
         save if len(learn.dls.valid.dataset) else SaveLast(fname=save.fname),
         cut if recipe.schedule == 'plateau' else Triangle(lrs),
-        StopOnNaN(), history, ETA(recipe.sizes),
+        StopOnNaN(), history, ETA(),
     ]  # fmt: skip
     if recipe.lookahead:
         cbs.append(Lookahead())
-    if min(recipe.sizes) < 1:
-        cbs.append(SmallFirst(recipe.sizes))
     if not shows_bars():
         cbs.append(EpochLines())
     with deferred_interrupts() as stop:

@@ -41,7 +41,6 @@ WITHOUT = {
     },
     'speedrun': {
         'Muon': {'muon': 0.0},
-        'whole images: small ones first': {'sizes': (0.625, 0.625, 0.75, 1.0)},
         'test-time views': {'test_views': False},
         'lookahead': {'lookahead': False},
         'faster biases': {'bias_lr': 1.0},

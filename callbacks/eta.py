@@ -1,6 +1,5 @@
 """How long it will take."""
 
-from collections.abc import Sequence
 from time import perf_counter
 
 from fastai.callback.core import Callback
@@ -12,9 +11,6 @@ class ETA(Callback):
 
     order = ProgressCallback.order + 1
     warm_up, timed = 1, 3  # batches; the first one also pays for lazy initialisation
-
-    def __init__(self, sizes: Sequence[float] = (1.0,)):
-        self.sizes = sizes  # as in `SmallFirst`
 
     def after_batch(self):
         """Time batches `warm_up` to `warm_up + timed` of the fit and extrapolate."""
@@ -29,14 +25,9 @@ class ETA(Callback):
         train, *others = (len(dl) for dl in self.dls.loaders)
         valid, test = others[0], sum(others[1:])
         left = self.n_epoch - self.epoch
-        # what a batch costs goes with its pixels, and a forward pass costs about a third of a training step
-        costs = [size**2 for size in self.sizes]
-        begun = self.epoch + (self.iter + 1 - self.train_iter) / self.n_iter  # within an epoch where training goes on
-        place = begun / self.n_epoch * len(costs)
-        part = int(place)
-        ahead = sum(costs) - sum(costs[:part]) - (place - part) * costs[part]  # in parts of the training
-        batches = self.n_epoch * train * ahead / len(costs) + (left * valid + test) / 3
-        total = seconds * batches / costs[part]
+        done = self.iter + 1 - self.train_iter  # batches of this epoch, where training goes on within it
+        # a forward pass costs about a third of a training step
+        total = seconds * (left * train - done + (left * valid + test) / 3)
         device = self.dls.device.type
         epochs = '1 epoch' if left == 1 else f'{left} epochs'
         print(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')

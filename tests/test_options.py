@@ -121,6 +121,11 @@ def test_what_is_no_config_is_an_error_of_one_line(tmp_path, changes):
     assert '\n' not in str(e.value)
 
 
+def test_a_config_of_before_the_first_release_is_read(tmp_path):
+    file = written(tmp_path / 'config.json', recipe={**asdict(PLATEAU), 'sizes': [0.75, 1.0]})
+    assert read_config(file)['recipe'] == PLATEAU
+
+
 def test_text_that_is_no_json_is_named(tmp_path):
     (tmp_path / 'config.json').write_text('{')
     with pytest.raises(UserError, match=r'is no config\.json of a run \(JSONDecodeError'):

@@ -23,7 +23,7 @@ from training import fit
 
 DROPOUT = replace(TINY, dropout=0.5, patience=1)
 # all that speedrun and hour have but their net
-PARTS = {'schedule': 'triangle', 'lookahead': True, 'sizes': (0.5, 0.75, 1.0), 'test_views': True}
+PARTS = {'schedule': 'triangle', 'lookahead': True, 'test_views': True}
 PARTS |= {'alternating_flip': True, 'bias_lr': 64.0, 'muon': 0.5}
 
 

@@ -287,8 +287,8 @@ def test_ctrl_c_ends_after_the_batch_with_a_checkpoint(learner, uninterrupted, e
 
 @pytest.mark.parametrize('place', [(0, 3), (1, 1), (2, 5)])
 @pytest.mark.parametrize('minutes', [0, 60])
-def test_schedule_lookahead_sizes_and_muon_go_on_where_they_were(learner, place, minutes):
-    parts = {'schedule': 'triangle', 'lookahead': True, 'sizes': (0.5, 0.75, 1.0), 'bias_lr': 64.0, 'muon': 0.5}
+def test_schedule_lookahead_and_muon_go_on_where_they_were(learner, place, minutes):
+    parts = {'schedule': 'triangle', 'lookahead': True, 'bias_lr': 64.0, 'muon': 0.5}
 
     def start(seed):
         set_seed(seed)

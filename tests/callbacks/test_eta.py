@@ -6,10 +6,10 @@ from callbacks import eta
 from callbacks.eta import ETA
 
 
-def said(learn, monkeypatch, capsys, seconds_a_batch, epochs, sizes=(1.0,)):
+def said(learn, monkeypatch, capsys, seconds_a_batch, epochs):
     clock = iter(i * seconds_a_batch * ETA.timed for i in range(2))
     monkeypatch.setattr(eta, 'perf_counter', lambda: next(clock))
-    learn.fit(epochs, 0.01, cbs=ETA(sizes))
+    learn.fit(epochs, 0.01, cbs=ETA())
     return capsys.readouterr().out
 
 
@@ -28,10 +28,3 @@ def test_over_an_hour_on_a_cpu_names_the_ways_out(learner, monkeypatch, capsys):
 @pytest.mark.parametrize(('seconds', 'words'), [(0.2, '1 s'), (29, '29 s'), (31, '1 min'), (3599, '1 h 00 min')])
 def test_words(seconds, words):
     assert eta.in_words(seconds) == words
-
-
-def test_small_images_first_cost_less(learner, monkeypatch, capsys):
-    # four batches of a quarter of the pixels and four whole ones make 5, two validations and the test set 7 / 3, at
-    # four times the 30 s of a small one
-    out = said(learner(), monkeypatch, capsys, 30.0, epochs=2, sizes=[0.5, 1.0])
-    assert out.startswith('about 15 min for 2 epochs')  # 880 s
