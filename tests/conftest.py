@@ -51,6 +51,13 @@ def run(folder: Path, tmp_path: Path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def thresholds_of_avx2(monkeypatch) -> None:
+    """Winograd's convolutions from where processors with AVX2 gain by them, whatever the tests run on."""
+    monkeypatch.setattr('winograd.CHANNELS', 64)
+    monkeypatch.setattr('winograd.PIXELS', 1000)
+
+
+@pytest.fixture
 def handlers() -> Iterator[None]:
     """Those of signals as a process has them that a terminal began; one in the background may ignore Ctrl-C."""
     before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGINT, signal.SIGTERM)}

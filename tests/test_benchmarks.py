@@ -109,10 +109,8 @@ def test_step_times_all_ways(capsys):
     assert all(float(line.split()[-1].rstrip('x')) > 0 for line in lines)
 
 
-def test_winograd_times_convolutions_and_steps(monkeypatch, capsys):
+def test_winograd_times_convolutions_and_steps(thresholds_of_avx2, monkeypatch, capsys):
     winograd = script('winograd')
-    monkeypatch.setattr(winograd, 'CHANNELS', 64)
-    monkeypatch.setattr(winograd, 'PIXELS', 1000)
     monkeypatch.setattr(winograd, 'CONVOLUTIONS', ((63, 64, 64, 4), (63, 32, 64, 4)))
     monkeypatch.setattr(winograd, 'STEPS', (('small', lambda: winograd.SpeedNet(10, (64, 64, 64)), 2, 16),))
     winograd.main(rounds=1)

@@ -6,17 +6,10 @@ import torch.nn.functional as F
 from fastai.callback.core import Callback
 from torch import nn
 
-import winograd as module
 from train_fastai import SPEEDRUN, GradCAMInterpretation, find_lr, fit
 from winograd import winograd, winograd_convolutions
 
-
-@pytest.fixture(autouse=True)
-def thresholds_of_avx2(monkeypatch):
-    """Whatever processor the tests run on."""
-    monkeypatch.setattr(module, 'CHANNELS', 64)
-    monkeypatch.setattr(module, 'PIXELS', 1000)
-
+pytestmark = pytest.mark.usefixtures('thresholds_of_avx2')
 
 SIDES = [(1, 1), (2, 3), (7, 5), (15, 9), (16, 8), (31, 32), (4, 19), (13, 22)]
 
