@@ -67,7 +67,7 @@ class Recipe:
     def from_dict(cls, values: dict) -> 'Recipe':
         """The Recipe that `asdict` and JSON have made `values` of; TypeError or ValueError where they can't be one."""
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
-        values.pop('sizes', None)  # which runs before the first release name; what they trained is the same without
+        values.pop('sizes', None)  # of runs before the first release: how they trained, not what their networks are
         recipe = cls(**values)
         numbers = {float: (int, float), int: (int,)}
         for field in fields(cls):
