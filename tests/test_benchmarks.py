@@ -11,7 +11,7 @@ from fastai.torch_core import set_seed
 from tiny import tiny_model, write_images
 
 from data.sources import find_images
-from recipes import RECIPES, SPEEDRUN, Recipe
+from recipes import SPEEDRUN, Recipe
 from train_fastai import fit, get_dls, get_learner
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
@@ -66,7 +66,7 @@ def test_seeds_keeps_the_runs_that_are_there(folder, tmp_path, monkeypatch, caps
 def test_ablation_trains_without_each_ingredient_and_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     ablation, data, out = script('ablation'), str(write_images(tmp_path / 'images', train=20)), tmp_path / 'out'
     monkeypatch.setitem(ablation.WITHOUT, 'speedrun', {'lookahead': {'lookahead': False}})
-    monkeypatch.setitem(ablation.RECIPES, 'speedrun', recipe := replace(SPEEDRUN, bs=4))
+    monkeypatch.setitem(ablation.BASES, 'speedrun', recipe := replace(SPEEDRUN, bs=4))
     for seeds in 1, 2:
         ablation.main('speedrun', data, 0.5, 1, seeds, str(out))
     rows = pd.read_csv(out / 'speedrun-fraction0.5-epochs1.csv')
@@ -87,7 +87,7 @@ def test_ablation_trains_without_each_ingredient_and_keeps_what_it_has(tmp_path,
 
 def test_ablation_needs_images_to_judge(tmp_path, monkeypatch, capsys):
     ablation, data = script('ablation'), str(write_images(tmp_path / 'images'))
-    monkeypatch.setitem(ablation.RECIPES, 'speedrun', replace(SPEEDRUN, bs=4))
+    monkeypatch.setitem(ablation.BASES, 'speedrun', replace(SPEEDRUN, bs=4))
     with pytest.raises(SystemExit, match='2'):
         ablation.main('speedrun', data, 1.0, 1, 1, str(tmp_path))
     assert '--fraction 1.0 leaves no images to judge: take a smaller one' in capsys.readouterr().err
@@ -97,8 +97,8 @@ def test_ablation_changes_its_recipes():
     ablation = script('ablation')
     for name, cases in ablation.WITHOUT.items():
         for changes in cases.values():
-            recipe = replace(RECIPES[name], **changes)
-            assert recipe != RECIPES[name]
+            recipe = replace(ablation.BASES[name], **changes)
+            assert recipe != ablation.BASES[name]
             assert Recipe.from_dict(asdict(recipe)) == recipe
 
 
