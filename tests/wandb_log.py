@@ -11,13 +11,16 @@ WHOLE, LAST = 1, 4
 
 
 def records(file: Path) -> Iterator[Record]:
-    """All records of a .wandb file, in order."""
+    """All records of a .wandb file, in order; of one that is still being written, those that are whole."""
     content, at, record = file.read_bytes(), HEADER, b''
     while at + HEADER < len(content):
         if BLOCK - at % BLOCK < HEADER:  # no room for another part
             at += BLOCK - at % BLOCK
         length, kind = int.from_bytes(content[at + 4 : at + 6], 'little'), content[at + 6]
-        record += content[at + HEADER : at + HEADER + length]
+        part = content[at + HEADER : at + HEADER + length]
+        if len(part) < length:
+            return
+        record += part
         at += HEADER + length
         if kind in (WHOLE, LAST):
             yield Record.FromString(record)

@@ -197,6 +197,20 @@ def wandb_logs(learn):
     raise AssertionError(f'{files} have no end')
 
 
+def test_of_a_log_that_is_still_being_written_the_whole_records_are_read(make, tmp_path):
+    learn = make()
+    run(learn, 'wandb')
+    (file,) = wandb_logs(learn)
+    content, part = file.read_bytes(), tmp_path / 'part.wandb'
+    part.write_bytes(content)
+    whole = list(records(part))
+    for size in range(0, len(content), 37):
+        part.write_bytes(content[:size])
+        read = list(records(part))
+        assert read == whole[: len(read)]
+    assert len(read) > BATCHES * EPOCHS
+
+
 def test_wandb_has_curves_options_pictures_summary_and_weights(make):
     learn = make()
     table = run(learn, 'wandb')
