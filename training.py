@@ -38,9 +38,9 @@ def fit(
     The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus, or follows the recipe's schedule up
     to `lr` and down. Where no images are held out the last weights are the best. Writes `history.csv` and
     `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
-    `resume` goes on from it to the same end, bit for bit, as if nothing had stopped it. The first Ctrl-C stops after
-    the batch with a checkpoint written, the second at once. Raises UserError where there are no training images, and
-    where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the
+    `resume` goes on from it to the same end, on a CPU bit for bit, as if nothing had stopped it. The first Ctrl-C stops
+    after the batch with a checkpoint written, the second at once. Raises UserError where there are no training images,
+    and where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the
     code of `torch.compile`, on a CPU without Winograd's convolutions.
     """
     refuse_to_train(learn.dls)

@@ -15,22 +15,23 @@ class History(Callback):
     """Keep one row an epoch, in `table` and as CSV at `path`: the Recorder's columns, `lr` and `seconds`.
 
     fastai's CSVLogger keeps its file open (which breaks `learn.export`) and knows no learning rate. Here each epoch
-    replaces the file as a whole, so that what is read is always complete.
+    replaces the file as a whole, so that what is read is always complete. What is saved after an epoch counts to the
+    next one's seconds.
     """
 
     order = Recorder.order + 1  # after its values, before the trackers change the learning rate
 
     def __init__(self, path: Path):
-        self.path, self.rows, self.seconds_before = Path(path), [], 0.0
+        self.path, self.rows = Path(path), []
 
     @property
     def table(self) -> pd.DataFrame:
         """One row an epoch; accuracies are fractions, `train_loss` is the Recorder's smoothed one."""
         return pd.DataFrame(self.rows)
 
-    def before_epoch(self):
-        """Start the clock, or let it go on."""
-        self.start, self.seconds_before = perf_counter() - self.seconds_before, 0.0
+    def before_fit(self):
+        """Start the clock."""
+        self.start = perf_counter()
 
     def state_dict(self) -> dict:
         """For a checkpoint: the rows, and the seconds of the epoch that it may be in."""
@@ -38,7 +39,7 @@ class History(Callback):
 
     def load_state_dict(self, state: dict):
         """From a checkpoint."""
-        self.rows, self.seconds_before = state['rows'], state['seconds']
+        self.rows, self.start = state['rows'], perf_counter() - state['seconds']
         self._write()
 
     def after_epoch(self):

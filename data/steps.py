@@ -61,7 +61,8 @@ class Crop(Move):
 
     def forward(self, rows: Tensor, cols: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Those in the window."""
-        windows = (draws[:, [i]] + torch.arange(n, device=draws.device) for i, n in enumerate(self.size))
+        # by slices: an index in a list would be copied to a GPU, which the host waits for
+        windows = (draws[:, i : i + 1] + torch.arange(n, device=draws.device) for i, n in enumerate(self.size))
         return tuple(o.expand(len(draws), -1).gather(1, w) for o, w in zip((rows, cols), windows, strict=True))
 
 
@@ -140,9 +141,9 @@ class Holes(nn.Module):
         for hole in draws.split(4, 1):
             start, length = hole.split(2, 1)
             inside = []
-            for i, n in enumerate(x.shape[2:]):
-                at = torch.arange(n, device=x.device) - start[:, [i]]
-                inside.append(((at >= 0) & (at < length[:, [i]])).byte())
+            for n, first, many in zip(x.shape[2:], start.split(1, 1), length.split(1, 1), strict=True):
+                at = torch.arange(n, device=x.device) - first
+                inside.append(((at >= 0) & (at < many)).byte())
             rows, cols = inside
             # `&` of bools takes three times as long as a product of bytes
             hidden = (rows[:, None, :, None] * cols[:, None, None, :]).view(torch.bool)

@@ -23,8 +23,9 @@ def grad_cam(
     (one forward, K backwards). `layers` are names or modules; None is `default_layers`. A map is N x H x W in [0, 1],
     0 throughout if it's constant, or with `raw` N x h x w as it comes; N x K x ... for N x K targets; always float32.
 
-    The maps explain the model in eval mode and full precision, whatever mode or autocast it's called in, and leave it
-    as it was. Raises ValueError, by name, for layers without a map (1x1, not N x C x h x w, ...) and for bad targets.
+    The maps explain the model in eval mode and without autocast (convolutions on a GPU may be TF32, as PyTorch has it),
+    whatever it's called in, and leave it as it was. Raises ValueError, by name, for layers without a map (1x1, not
+    N x C x h x w, ...) and for bad targets.
 
     Selvaraju et al. 2017, Grad-CAM: https://arxiv.org/abs/1610.02391
     """

@@ -20,10 +20,10 @@ def plain(x: Tensor) -> Tensor:
 
 @contextmanager
 def explaining(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Eval mode, gradients, full precision and no compiled code (it skips hooks); then all as it was before."""
+    """Eval mode, gradients, no autocast and no compiled code (it skips hooks); then all as it was before."""
     modes = {module: module.training for module in model.modules()}
-    full_precision = torch.autocast(x.device.type, enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), full_precision, torch.compiler.set_stance('force_eager'):
+    no_autocast = torch.autocast(x.device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), no_autocast, torch.compiler.set_stance('force_eager'):
         try:
             for module in modes:
                 module.training = False  # not `eval()`, which a model may override to do more

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from fastai.callback.core import Callback
 from tiny import TINY
 
 from callbacks.history import History, kept_epoch
@@ -19,6 +20,25 @@ def test_one_row_an_epoch_equal_to_the_recorders(learner, tmp_path):
         assert row[1:5].tolist() == pytest.approx(list(values))
     assert (table.seconds > 0).all()
     assert [f.name for f in tmp_path.glob('history*')] == ['history.csv']
+
+
+def test_seconds_count_what_is_saved_after_an_epoch_to_the_next(learner, tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr('callbacks.history.perf_counter', lambda: clock[0])
+
+    class Work(Callback):
+        order = History.order + 1
+
+        def after_batch(self):
+            clock[0] += 1
+
+        def after_epoch(self):
+            clock[0] += 100
+
+    learn, history = learner(), History(tmp_path / 'history.csv')
+    learn.fit(2, 0.01, cbs=[history, Work()])
+    batches = sum(len(dl) for dl in learn.dls.loaders[:2])
+    assert history.table.seconds.tolist() == [batches, 100 + batches]
 
 
 def test_accuracy_is_that_of_the_learner(learner, tmp_path):

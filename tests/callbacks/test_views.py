@@ -1,5 +1,6 @@
 import pytest
 import torch
+from fastai.callback.fp16 import AMPMode, MixedPrecision
 from torch import Tensor
 
 from callbacks.views import MeanOverViews
@@ -29,6 +30,24 @@ def test_predictions_are_means_over_the_views(learner, flip, shift, weights):
     learn.add_cb(MeanOverViews(flip, shift))
     logits = learn.get_preds(dl=learn.dls[2], act=lambda o: o)[0]
     torch.testing.assert_close(logits, sum(w * views[i] for i, w in weights.items()))
+
+
+class OnCPU(MixedPrecision):
+    def before_fit(self):
+        super().before_fit()
+        self.autocast = torch.autocast('cpu', torch.bfloat16)
+
+
+def test_the_mean_of_half_precision_views_is_in_float32(learner):
+    learn = learner()
+    x = torch.cat([x.as_subclass(Tensor) for x, _ in learn.dls[2]])
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        learn.model.eval()
+        views = [learn.model(v) for _, v in looks(x)[:2]]
+    assert {v.dtype for v in views} == {torch.bfloat16}
+    learn.add_cbs([MeanOverViews(True, False), OnCPU(AMPMode.BF16)])
+    logits = learn.get_preds(dl=learn.dls[2], act=lambda o: o)[0]
+    torch.testing.assert_close(logits, sum(v.float() for v in views) / 2, rtol=0, atol=0)
 
 
 def test_training_sees_each_image_once(learner):

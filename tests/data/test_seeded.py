@@ -71,6 +71,19 @@ def test_skipped_batches_leave_the_others_as_they_were(folder):
     assert_same(batches(dls.train), whole[3:])
 
 
+def test_batches_that_are_made_at_once_are_the_same(folder, monkeypatch):
+    dls = tiny_dls(folder)
+    dls.train.epoch = 1
+    each = [batches(dl) for dl in dls.loaders]
+    assert [len(o) for o in each] == [len(dl) for dl in dls.loaders]
+    monkeypatch.setattr(BatchedDL, 'ahead', 3)
+    for dl, expected in zip(dls.loaders, each, strict=True):
+        assert_same(batches(dl), expected)
+    assert_same([dls.train.one_batch()], [next(iter(dls.train))])
+    dls.train.skip = 2
+    assert_same(batches(dls.train), each[0][2:])
+
+
 def test_a_batch_from_decoded_pixels_is_the_one_made_item_by_item(folder):
     dls = tiny_dls(folder)
     dls.train.epoch = 0
