@@ -1,6 +1,7 @@
 """Training by a recipe, which can be stopped at any moment and goes on from there."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pandas as pd
 from fastai.callback.core import Callback
@@ -41,7 +42,7 @@ def fit(
     `resume` goes on from it to the same end, on a CPU bit for bit, as if nothing had stopped it. The first Ctrl-C stops
     after the batch with a checkpoint written, the second at once. Raises UserError where there are no training images,
     and where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the
-    code of `torch.compile`, on a CPU without Winograd's convolutions.
+    code of `torch.compile`.
     """
     refuse_to_train(learn.dls)
     keep_freed_memory()
@@ -64,8 +65,8 @@ def fit(
         state = rank0(load_checkpoint, models) if resume else None
         checkpoint = Checkpoint(models, checkpoint_minutes, stop, state)
         try:
-            # one of the two: each of Winograd's convolutions would cut the compiled code in two
-            with shared_training(learn), (compiled if compile else winograd_convolutions)(learn.model):
+            fast = compiled(learn.model) if compile else nullcontext()
+            with shared_training(learn), winograd_convolutions(learn.model), fast:
                 learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
         finally:
             learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None

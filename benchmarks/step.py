@@ -7,8 +7,8 @@
 All train the same ResNet-18 on the same batches of 32x32 noise, in turn, and the median over the rounds counts. The
 bare loop does what has to be done, in channels_last, on a GPU in bf16 as ours; the course project's is in NCHW and
 float32, and asks for loss and accuracy after each batch. Ours is `fit`, with all its callbacks; on a CPU it keeps freed
-memory (see allocator.py) and has its own convolutions (see winograd.py) where it isn't compiled. So the bare loop is
-there with and without these, and what fastai costs is what ours takes beside the one that has them as well.
+memory (see allocator.py) and has its own convolutions (see winograd.py). So the bare loop is there with and without
+these, and what fastai costs is what ours takes beside the one that has them as well.
 """
 
 import sys
@@ -77,7 +77,7 @@ def loop(dls: DataLoaders, compiled: bool, course: bool = False, as_ours: bool =
         (keep_freed_memory if as_ours else return_freed_memory)()
         start = now()
         for x, y in dls.train:
-            with winograd_convolutions(model) if as_ours and not compiled else nullcontext():
+            with winograd_convolutions(model) if as_ours else nullcontext():
                 with bf16:
                     pred = model(x.as_subclass(torch.Tensor).contiguous(memory_format=layout))
                     loss = loss_func(pred, y.as_subclass(torch.Tensor))

@@ -9,7 +9,7 @@ from classifier import mean_over_views
 class MeanOverViews(Callback):
     """Outside of training, the model's output is what `mean_over_views` makes of it."""
 
-    order = MixedPrecision.order + 1  # after it has made the prediction float32: a mean of 16 bits has ties
+    order = MixedPrecision.order + 1  # after it has made the prediction float32
 
     def __init__(self, flip: bool, shift: bool):
         self.flip, self.shift = flip, shift

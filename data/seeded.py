@@ -89,7 +89,7 @@ class BatchedDL(SeededDL):
     before didn't, so that two epochs have seen both: Jordan 2024, arXiv 2404.00498, 3.6.
     """
 
-    most_ahead = 16  # batches that are made at once on a GPU, where one takes the host about 1 ms, whatever its size
+    at_once = 2048  # images on a GPU, where a batch takes the host about 1 ms, whatever its size
 
     def __init__(
         self,
@@ -111,8 +111,9 @@ class BatchedDL(SeededDL):
     @property
     def ahead(self) -> int:
         """How many batches are made at once, from `pixels` and by one process, before they are split."""
-        at_once = self.device.type == 'cuda' and self.pixels is not None and not self.fake_l.num_workers
-        return self.most_ahead if at_once else 1
+        several = self.bs and self.pixels is not None and not self.fake_l.num_workers
+        on_gpu = self.device is not None and self.device.type == 'cuda'
+        return max(1, self.at_once // self.bs) if several and on_gpu else 1
 
     def __iter__(self) -> Iterator[tuple]:
         """As TfmdDL's, batch by batch."""

@@ -21,7 +21,7 @@ class ShareDL(DistributedDL):
         self.whole = dl
         super().__init__(dl)
         self.dl = dl.new(bs=dl.bs // self.world_size, drop_last=False)
-        self.dl.most_ahead = 1  # fastai's own takes what it's given for one batch
+        self.dl.at_once = 0  # fastai's own takes what it's given for one batch
         self.bs = self.dl.bs
         self.fake_l.generator = torch.Generator()  # as SeededDL's
 

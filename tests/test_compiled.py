@@ -30,7 +30,9 @@ def test_only_within_it_and_in_training_is_the_model_compiled():
 
 @needs_compiler
 @pytest.mark.slow
-def test_compiled_training_gives_what_eager_training_does(learner):
+def test_compiled_training_gives_what_eager_training_does(learner, monkeypatch):
+    monkeypatch.setattr('winograd.CHANNELS', 1)
+    monkeypatch.setattr('winograd.PIXELS', 1)
     histories, maps, graphs = [], [], []
     for compile in False, True:
         counters.clear()
@@ -44,6 +46,7 @@ def test_compiled_training_gives_what_eager_training_does(learner):
     torch.testing.assert_close(*(torch.tensor(h[columns].to_numpy()) for h in histories), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(*maps, atol=1e-2, rtol=0)  # least and most of a map are 0 and 1
     assert (graphs[0], graphs[1] > 0) == (0, True)
+    assert not counters['graph_break']  # also where convolutions are Winograd's
 
 
 @needs_compiler

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,10 @@ from fastai.callback.core import Callback
 from torch import nn
 
 from train_fastai import SPEEDRUN, GradCAMInterpretation, find_lr, fit
-from winograd import winograd, winograd_convolutions
+from winograd import _convolve, _gradients, winograd, winograd_convolutions
 
 pytestmark = pytest.mark.usefixtures('thresholds_of_avx2')
+needs_compiler = pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs a C++ compiler')
 
 SIDES = [(1, 1), (2, 3), (7, 5), (15, 9), (16, 8), (31, 32), (4, 19), (13, 22)]
 
@@ -40,6 +42,38 @@ def test_rounding_stays_below_a_ten_thousandth(side):
     exact = of_all(lambda *a: F.conv2d(*a, padding=1), *(o.detach().double().requires_grad_() for o in (x, weight)))
     for a, b in zip(ours, exact, strict=True):
         assert (a - b).norm() < 1e-4 * b.norm()
+
+
+def test_pytorch_can_build_on_the_operators():
+    x, weight = numbers(2, 7, 9, 3), numbers(5, 3, 3, 3, seed=2)
+    torch.library.opcheck(_convolve, (x, weight))
+    y, *kept = (o.detach() for o in _convolve(x, weight))
+    for needed in (True, True), (True, False), (False, True):
+        torch.library.opcheck(_gradients, (y, *kept, *needed))
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compiled_code_has_them_and_is_in_one_piece():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU()), torch.randn(20, 64, 9, 9)
+    fast, results = torch.compile(model, dynamic=False), []
+    with winograd_convolutions(model):
+        graphs = torch._dynamo.explain(model)(x)
+        for way in model, fast:
+            model.zero_grad()
+            way(x).square().mean().backward()
+            results.append((way(x), model[0].weight.grad))
+    assert (graphs.graph_count, graphs.graph_break_count) == (1, 0)
+    assert any(node.target is torch.ops.train_fastai.winograd.default for node in graphs.graphs[0].graph.nodes)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4, check_stride=False)
+
+
+def test_a_second_derivative_is_refused():
+    x, weight = numbers(2, 3, 5, 5), numbers(4, 3, 3, 3)
+    (dx,) = torch.autograd.grad(winograd(x, weight).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='autograd'):
+        dx.sum().backward()
 
 
 def convolved(model, x):

@@ -38,16 +38,17 @@ class OnCPU(MixedPrecision):
         self.autocast = torch.autocast('cpu', torch.bfloat16)
 
 
-def test_the_mean_of_half_precision_views_is_in_float32(learner):
+@pytest.mark.parametrize('shift', [False, True])
+def test_the_mean_of_half_precision_views_is_in_float32(learner, shift):
     learn = learner()
     x = torch.cat([x.as_subclass(Tensor) for x, _ in learn.dls[2]])
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         learn.model.eval()
-        views = [learn.model(v) for _, v in looks(x)[:2]]
-    assert {v.dtype for v in views} == {torch.bfloat16}
-    learn.add_cbs([MeanOverViews(True, False), OnCPU(AMPMode.BF16)])
+        views = [(w if shift else 0.5, learn.model(v)) for w, v in looks(x)[: 6 if shift else 2]]
+    assert {v.dtype for _, v in views} == {torch.bfloat16}
+    learn.add_cbs([MeanOverViews(True, shift), OnCPU(AMPMode.BF16)])
     logits = learn.get_preds(dl=learn.dls[2], act=lambda o: o)[0]
-    torch.testing.assert_close(logits, sum(v.float() for v in views) / 2, rtol=0, atol=0)
+    torch.testing.assert_close(logits, sum(w * v.float() for w, v in views), rtol=0, atol=1e-6)
 
 
 def test_training_sees_each_image_once(learner):
