@@ -9,7 +9,7 @@ help:  ## this list
 	@echo 'make TARGET; each makes its virtual environment ($(VENV)) first, if it needs one'
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## the whole job on the bundled digits: 1 to 4 minutes on two cores, after installing PyTorch (once)
+demo: $(READY)  ## the whole job on the bundled digits: 1 to 5 minutes on two cores, after installing PyTorch (once)
 	$(VENV)/bin/python train_fastai.py --data digits $(ARGS)
 
 test: $(DEV)  ## all tests, on all cores; a GPU is hidden, as it computes nothing twice to the same bits
