@@ -35,12 +35,15 @@ def mean_over_views(model: nn.Module, x: Tensor, pred: Tensor, flip: bool, shift
     down and right: Jordan 2024, arXiv 2404.00498, section 3.6.
     """
 
+    def look(x: Tensor) -> Tensor:
+        return model(x).to(pred.dtype)  # where autocast makes it of 16 bits, a mean of them would have ties
+
     def looks(x: Tensor, pred: Tensor) -> Tensor:
-        return (pred + model(x.flip(3)).to(pred.dtype)) / 2 if flip else pred  # a mean of 16 bits would have ties
+        return (pred + look(x.flip(3))) / 2 if flip else pred
 
     if not shift:
         return looks(x, pred)
     h, w = x.shape[2:]
     padded = F.pad(x, (1, 1, 1, 1), 'reflect')
-    moved = [looks(v, model(v).to(pred.dtype)) for v in (padded[..., :h, :w], padded[..., 2:, 2:])]
+    moved = [looks(v, look(v)) for v in (padded[..., :h, :w], padded[..., 2:, 2:])]
     return (looks(x, pred) + sum(moved) / 2) / 2
