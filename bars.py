@@ -14,15 +14,20 @@ def shows_bars() -> bool:
     return in_notebook() or sys.stdout.isatty()
 
 
-def progress(items: Sequence) -> Iterator:
-    """`items`, with a bar on a terminal or in a notebook that goes when the loop ends, by a `break` too."""
+def progress(items: Sequence, caption: str) -> Iterator:
+    """`items`, with a bar on a terminal or in a notebook, which goes when the loop ends, by a `break` too.
+
+    `caption` names the work: before the bar on a terminal, after it in a notebook.
+    """
     if not items or not shows_bars():
         yield from items
         return
     bar = progress_bar(items, leave=False)
+    setattr(bar, 'comment' if in_notebook() else 'prefix', caption)
     try:
         yield from bar
     finally:
+        bar.prefix = ''  # or it would stay on the line
         bar.on_iter_end()  # which fastprogress itself calls only after the last item
 
 

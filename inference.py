@@ -48,7 +48,7 @@ def batches(learn: Learner, files: list[Path]) -> Iterator[tuple[list[Path], Ten
     Batches are of the size trained with, so that they fit into memory. One file is open at a time, and of it no more is
     kept than the network takes: N x 3 x H x W, on its device. A batch without a usable file has no images.
     """
-    for chunk in progress(list(chunked(files, learn.dls.valid.bs))):
+    for chunk in progress(list(chunked(files, learn.dls.valid.bs)), 'predicting'):
         dl, good, bad, items = learn.dls.test_dl(chunk), [], [], []
         dl.before_iter()
         for i, file in enumerate(chunk):

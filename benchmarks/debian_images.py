@@ -33,7 +33,7 @@ def fashion_mnist(share: Path, out: Path) -> None:
         for cls in CLOTHES:
             (out / split / cls).mkdir(parents=True)
         pairs = zip(images[16:].reshape(-1, 28, 28), labels[8:], strict=True)
-        for i, (image, label) in enumerate(progress(list(pairs))):
+        for i, (image, label) in enumerate(progress(list(pairs), f'writing {split}')):
             Image.fromarray(image).save(out / split / CLOTHES[label] / f'{i:05}.png')
 
 

@@ -90,7 +90,7 @@ def _decode(files: list[Path]) -> tuple[dict[Path, Size], list[tuple[Path, str]]
     Serial: on 60,000 32x32 JPEGs and two cores, two threads took twice as long (the GIL), two processes 3/4 as long.
     """
     sizes, bad = {}, []
-    for file in progress(files):
+    for file in progress(files, 'checking images'):
         try:
             sizes[file] = check_file(file)
         except BadImage as e:

@@ -87,12 +87,12 @@ def _write(part: Path, files: list[Path], shape: tuple[int, ...]) -> None:
     decode = partial(_decode, part)
     # without fork a script that isn't guarded by `__name__` would run again in each process
     if len(files) <= CHUNK or sys.platform != 'linux':
-        for chunk in progress(list(chunks)):
+        for chunk in progress(list(chunks), 'decoding images'):
             decode(chunk)
         return
     with ProcessPoolExecutor(defaults.cpus, get_context('fork'), _ends_with_its_parent) as pool:
         try:
-            for future in progress([pool.submit(decode, chunk) for chunk in chunks]):
+            for future in progress([pool.submit(decode, chunk) for chunk in chunks], 'decoding images'):
                 future.result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -39,7 +39,7 @@ def faithfulness(interp: GradCAMInterpretation, layers=None, seconds=30.0, n=100
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             strangers = {layer: _randomised(model, layer) for layer in layers}
-        for i in progress(range(0, len(order), BATCH)):
+        for i in progress(range(0, len(order), BATCH), 'measuring faithfulness'):
             if i and perf_counter() - start > seconds:
                 break
             x, _, _, classes, _ = interp[order[i : i + BATCH]]

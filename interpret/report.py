@@ -124,7 +124,7 @@ def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[li
     """
     model = interp.learn.model
     step = min(interp.dl.bs, BATCH)  # what trained has the memory for that
-    for start in progress(range(0, len(idxs), step)):
+    for start in progress(range(0, len(idxs), step), 'writing the page'):
         x, _, targs, decoded, _ = interp[idxs[start : start + step]]
         classes = torch.stack([decoded, targs], 1)
         try:

@@ -1,5 +1,8 @@
 import sys
 
+from fastprogress.fastprogress import NBProgressBar
+
+import bars
 from bars import progress
 from train_fastai import fit
 
@@ -14,21 +17,41 @@ def last_drawn(capsys) -> tuple[str, str]:
 
 
 def test_a_log_file_gets_nothing(capsys):
-    assert list(progress(range(5))) == [0, 1, 2, 3, 4]
+    assert list(progress(range(5), 'counting')) == [0, 1, 2, 3, 4]
     assert capsys.readouterr().out == ''
 
 
 def test_a_terminal_gets_a_bar_that_goes_when_the_loop_ends(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
-    assert list(progress(range(5))) == [0, 1, 2, 3, 4]
+    assert list(progress(range(5), 'counting')) == [0, 1, 2, 3, 4]
     bar, left = last_drawn(capsys)
+    assert bar.startswith('counting |')
     assert '[5/5' in bar
     assert left == ''
 
 
+def test_the_caption_stands_from_the_start(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    next(loop := progress(range(5), 'counting'))
+    assert last_drawn(capsys)[0].startswith('counting |')
+    loop.close()
+
+
+def test_in_a_notebook_the_caption_stands_after_the_bar(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(bars, 'in_notebook', lambda: True)
+    monkeypatch.setattr(bars, 'progress_bar', NBProgressBar)
+    monkeypatch.setattr(NBProgressBar, 'on_update', lambda self, value, text: drawn.append(text))
+    monkeypatch.setattr(NBProgressBar, 'on_iter_begin', lambda self: None)
+    monkeypatch.setattr(NBProgressBar, 'on_iter_end', lambda self: None)
+    assert list(progress(range(5), 'counting')) == [0, 1, 2, 3, 4]
+    assert all('counting' in text for text in drawn)
+    assert len(drawn) == 6
+
+
 def test_a_loop_left_early_leaves_no_bar(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
-    for i in progress(range(5)):
+    for i in progress(range(5), 'counting'):
         if i == 2:
             break
     bar, left = last_drawn(capsys)
@@ -38,7 +61,7 @@ def test_a_loop_left_early_leaves_no_bar(capsys, monkeypatch):
 
 def test_nothing_to_do(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
-    assert list(progress([])) == []
+    assert list(progress([], 'counting')) == []
     assert capsys.readouterr().out == ''
 
 
