@@ -1,5 +1,6 @@
 """How a command ends that can't go on: in one line."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,21 @@ def printable(name: object) -> str:
     return repr(str(name))[1:-1]
 
 
+def exit_on_interrupt(command: str) -> None:
+    """Let Ctrl-C and SIGTERM exit with 130 at once, until `ends_in_one_line` takes over.
+
+    For the seconds of the imports, where a KeyboardInterrupt ends in a traceback, or a library swallows it.
+    """
+
+    def leave(signum, frame):
+        os.write(2, f'\n{command}: interrupted\n'.encode())
+        os._exit(130)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(signum) != signal.SIG_IGN:  # as nohup wants
+            signal.signal(signum, leave)
+
+
 @contextmanager
 def ends_in_one_line(command: str) -> Iterator[None]:
     """Exit with 2 and the message for a UserError or what the system refuses (rights, space, memory), 130 for Ctrl-C.
@@ -31,6 +47,8 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     """
     if sys.stdout:  # None where it's closed
         sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

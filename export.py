@@ -1,5 +1,10 @@
 """Write the model of a run as one file for other programs: `python export.py --help`."""
 
+from errors import exit_on_interrupt
+
+if __name__ == '__main__':
+    exit_on_interrupt('export.py')
+
 import os
 import warnings
 from collections.abc import Callable

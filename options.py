@@ -55,7 +55,11 @@ def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[d
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A run's config.json, with its recipe as a Recipe, and `size` as (height, width); UserError where it isn't one."""
+    """A run's config.json, with its recipe as a Recipe, and `size` as (height, width); UserError where it isn't one.
+
+    `file` may be the run's folder.
+    """
+    file = file / 'config.json' if file.is_dir() else file
     try:
         config = json.loads(file.read_text(encoding='utf-8'))
         options = {**DEFAULTS, **config['options']}  # there may be new ones since

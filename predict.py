@@ -1,5 +1,10 @@
 """Classify images with the model of a run: `python predict.py --help`."""
 
+from errors import exit_on_interrupt
+
+if __name__ == '__main__':
+    exit_on_interrupt('predict.py')
+
 import os
 import sys
 import warnings

@@ -51,10 +51,11 @@ def load_model(run: str | Path, device: torch.device | None = None) -> Learner:
 def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:
     """The Learner for `dls` with the weights that `run` has kept; UserError where they are another model's."""
     learn, file = get_learner(dls, path=run, initialise=False), run / 'models/best.pth'
+    way_out = f'; restore a copy of it, or train anew: python train_fastai.py --config {shlex.quote(str(run))}'
     try:
-        learn.model.load_state_dict(load_tensors(file))
+        learn.model.load_state_dict(load_tensors(file, way_out))
     except (RuntimeError, TypeError) as e:
-        raise UserError(f"{file} doesn't hold the weights of this run: train anew") from e
+        raise UserError(f"{file} doesn't hold the weights of this run{way_out}") from e
     return learn
 
 

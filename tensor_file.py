@@ -24,8 +24,10 @@ def save_tensors(content: Any, file: Path, keep: Path | None = None) -> None:
         part.write_bytes(buffer.getbuffer())
 
 
-def load_tensors(file: Path) -> Any:
+def load_tensors(file: Path, way_out: str = '') -> Any:
     """What `save_tensors` wrote, on the CPU. Runs no code that the file may hold; UserError if it is damaged.
+
+    `way_out` ends that message: what to do then.
 
     torch writes a zip archive with a CRC-32 for each tensor, but its own reader doesn't compare them.
     """
@@ -37,4 +39,5 @@ def load_tensors(file: Path) -> Any:
         content.seek(0)
         return torch.load(content, map_location='cpu', weights_only=True)
     except Exception as e:  # zipfile and torch have many for a broken archive, such as struct.error and OSError
-        raise UserError(f'{file} is damaged: {" ".join(str(e).split()) or type(e).__name__}') from e
+        reason = ' '.join(str(e).split()) or type(e).__name__
+        raise UserError(f'{file} is damaged: {reason}' + way_out) from e

@@ -12,6 +12,11 @@ Each step takes what the one before returned, and each works in a notebook too:
     interp.plot_top_losses(9)
 """
 
+from errors import exit_on_interrupt
+
+if __name__ == '__main__':
+    exit_on_interrupt('train_fastai.py')
+
 import json
 import warnings
 from collections.abc import Sequence
@@ -148,7 +153,7 @@ def main(
     name: str | None = None,  # the run's own folder in it: a time stamp
     track: Annotated[str | None, {'choices': list(TOOLS)}] = None,  # log to tensorboard or wandb
     skip_bad: bool = False,  # leave out unusable files
-    config: str | None = None,  # repeat the run of this config.json
+    config: str | None = None,  # repeat this run: its folder or config.json
     resume: str | None = None,  # go on with the stopped run in this folder
     review: str | None = None,  # review the finished run in this folder anew
 ):

@@ -14,6 +14,8 @@ from errors import UserError
 from ranks import rank0
 from tensor_file import load_tensors, save_tensors
 
+RESTORE = '; restore a copy of it, or train anew (train_fastai.py --config repeats a run)'
+
 
 class SaveModel(SaveModelCallback):
     """fastai's SaveModelCallback that writes atomically and never loads what an earlier fit left behind."""
@@ -48,8 +50,8 @@ class SaveModel(SaveModelCallback):
         if not self.saved or rank_distrib():
             return
         if not self.file.exists():
-            raise UserError(f'{self.file} is gone, the best weights so far: start a new run')
-        load_tensors(self.file)
+            raise UserError(f'{self.file} is gone, the best weights so far' + RESTORE)
+        load_tensors(self.file, RESTORE)
 
     def after_fit(self):
         """Load the best weights; UserError where there are none, since the monitor never improved."""

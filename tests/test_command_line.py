@@ -1,7 +1,9 @@
 """Help, errors and completion of the command line."""
 
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,25 @@ def test_the_script_can_be_run_by_its_name():
     script = ROOT / 'train_fastai.py'
     assert script.read_text().startswith('#!/usr/bin/env python3\n')
     assert os.access(script, os.X_OK)
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals')
+@pytest.mark.parametrize('script', ['train_fastai.py', 'predict.py', 'export.py'])
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_libraries_are_imported(script, signum, tmp_path):
+    for library in 'fastai', 'fastcore', 'numpy':  # whichever a script imports first
+        (tmp_path / f'{library}.py').write_text(
+            'import time\nprint("importing", flush=True)\ntry: time.sleep(60)\nexcept BaseException: pass'
+        )
+    process = subprocess.Popen(
+        [sys.executable, ROOT / script, 'x'],
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background process ignores it
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == 'importing\n'
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, f'\n{script}: interrupted\n')

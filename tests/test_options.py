@@ -78,6 +78,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
     assert config['recipe'] == PLATEAU
     assert config['options'] == DEFAULTS
     assert (config['classes'], config['size'], config['resized']) == (['cat', 'dog'], (16, 24), False)
+    assert read_config(tmp_path) == config  # the run's folder
 
 
 @pytest.mark.parametrize('changes', [

@@ -140,5 +140,7 @@ def test_weights_that_hold_code_do_not_run_it(run, folder, tmp_path, capsys):
 
     torch.save({'fc.bias': Evil()}, run / 'models/best.pth')
     assert ended(str(run), [str(folder)]) == 2
-    assert 'best.pth is damaged' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert 'best.pth is damaged' in err
+    assert err.endswith(f'; restore a copy of it, or train anew: python train_fastai.py --config {run}\n')
     assert not (tmp_path / 'ran').exists()
