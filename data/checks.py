@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from atomic import replacing
 from bars import progress
+from csv_file import write_csv
 from data.files import BadImage, check_file
 from data.layout import find_classes, find_splits, visible
 from data.sizes import Size, choose_size, odd_ones
@@ -78,9 +78,7 @@ def check_images(path: Path, skip_bad: bool = False, size: int | None = None) ->
 
 def write_bad_images(folder: Path, bad: list[tuple[Path, str]]) -> Path:
     """Write `bad` as `folder`/bad_images.csv (file,reason), the whole of it or nothing; return its path."""
-    with replacing(folder / 'bad_images.csv') as part:
-        table = pd.DataFrame(bad, columns=['file', 'reason'])
-        table.to_csv(part, index=False, errors='surrogateescape')  # a file's name need not be UTF-8
+    write_csv(pd.DataFrame(bad, columns=['file', 'reason']), folder / 'bad_images.csv')
     return folder / 'bad_images.csv'
 
 

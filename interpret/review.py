@@ -5,6 +5,7 @@ from pathlib import Path
 from fastai.learner import Learner
 
 from atomic import replacing
+from csv_file import write_csv
 from interpret import plots
 from interpret.faithfulness import faithfulness
 from interpret.figures import save_figure
@@ -20,11 +21,8 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
     """
     out = Path(out)
     interp = GradCAMInterpretation.from_learner(learn)
-    with replacing(out / 'mistakes.csv') as part:
-        # a file's name need not be UTF-8
-        interp.mistakes(k=None).to_csv(part, index=False, errors='surrogateescape')
-    with replacing(out / 'per_class.csv') as part:
-        per_class(interp).to_csv(part, index=False)
+    write_csv(interp.mistakes(k=None), out / 'mistakes.csv')
+    write_csv(per_class(interp), out / 'per_class.csv')
     save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     try:
         interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))

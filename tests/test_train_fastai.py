@@ -214,7 +214,7 @@ def test_bad_images_are_listed_where_the_message_says(tmp_path, command, tiny):
     (data / 'train/red/x.png').mkdir()
     (data / 'test/red/y.png').touch()
     options = {'data': data, 'out': out, 'epochs': 1, 'bs': 6, 'valid': 0.25, 'lr': 0.01, 'name': 'a'}
-    table = f'file,reason\n{data}/test/red/y.png,empty\n{data}/train/red/x.png,"a folder, not a file"\n'
+    table = f'"file","reason"\n"{data}/test/red/y.png","empty"\n"{data}/train/red/x.png","a folder, not a file"\n'
     for older in '', ', instead of an older list':
         code, printed, err = command(**options)
         assert (code, printed) == (2, '')

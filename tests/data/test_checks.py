@@ -164,8 +164,8 @@ def test_the_full_list_comes_with_the_refusal(folder, bad, tmp_path):
         check_images(folder)
     assert e.value.bad == list(bad.items())
     table = write_bad_images(tmp_path / 'new', e.value.bad)
-    rows = [f'{file},"{reason}"' if ',' in reason else f'{file},{reason}' for file, reason in bad.items()]
-    assert table.read_text() == '\n'.join(['file,reason', *rows, ''])
+    rows = [f'"{file}","{reason}"' for file, reason in bad.items()]
+    assert table.read_text() == '\n'.join(['"file","reason"', *rows, ''])
     assert [*table.parent.iterdir()] == [table]
 
 
@@ -189,7 +189,7 @@ def test_a_message_stays_one_line_whatever_the_name(folder):
     (folder / 'train/cat/a\nb\x1b[2J\udcff ü.png').touch()
     assert "can't be used: train/cat/a\\nb\\x1b[2J\\udcff ü.png (empty); " in refusal(folder)
     write_bad_images(folder, check_images(folder, skip_bad=True).bad)
-    assert b'a\nb\x1b[2J\xff \xc3\xbc.png",empty\n' in (folder / 'bad_images.csv').read_bytes()
+    assert b'a\nb\x1b[2J\xff \xc3\xbc.png","empty"\n' in (folder / 'bad_images.csv').read_bytes()
 
 
 def test_skip_bad_leaves_them_out_and_says_why(folder, bad):
