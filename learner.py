@@ -1,5 +1,6 @@
 """A fastai Learner by a recipe."""
 
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -46,17 +47,26 @@ class ResumableLearner(Learner):
         for o in enumerate(self.dl, getattr(self.dl, 'skip', 0)):
             self.one_batch(*o)
 
+    def export(self, *args, **kwargs):
+        """As fastai's, also where nothing has made the folder yet."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        super().export(*args, **kwargs)
+
 
 def get_learner(
-    dls: DataLoaders, recipe: Recipe | None = None, path: str | Path = '.', initialise: bool = True
+    dls: DataLoaders, recipe: Recipe | None = None, path: str | Path | None = None, initialise: bool = True
 ) -> Learner:
-    """A Learner for `dls` by `recipe` (default: theirs), kept as `learn.recipe`; `path` is its run folder.
+    """A Learner for `dls` by `recipe` (default: theirs), kept as `learn.recipe`.
 
+    `path` is its folder, for weights, history and checkpoints; the default is a new one in runs/, which is printed.
     Mixed precision on a GPU (bf16 where it has it), channels_last everywhere. Without `initialise` nothing is loaded or
     computed that other weights are to replace: neither pretrained ones nor a whitening layer. The rest is as in
     `get_model`.
     """
     recipe = recipe or dls.recipe
+    if path is None:
+        path = Path('runs', f'notebook-{datetime.now():%Y%m%d-%H%M%S-%f}')
+        print(f'weights, history and checkpoints will be in {path} (get_learner(dls, path=...) chooses the folder)')
     model = get_model(recipe, len(dls.vocab), dls.size, initialise)
     if isinstance(model, SpeedNet) and initialise:
         model.whiten(_some(dls))

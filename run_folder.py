@@ -102,8 +102,10 @@ def remove_leftovers(run: Path) -> None:
 
 
 def fingerprint_images(dls: DataLoaders) -> str:
-    """Of all the images of a run, and of how they are split."""
-    return fingerprint(dls.path, [file for dl in dls.loaders for file in dl.dataset.items])
+    """Of all the images of a run, and of how they are split; kept in `dls`, as it reads all files."""
+    if 'fingerprint' not in vars(dls):
+        dls.fingerprint = fingerprint(dls.path, [file for dl in dls.loaders for file in dl.dataset.items])
+    return dls.fingerprint
 
 
 def _git_commit(here: Path) -> str | None:

@@ -78,7 +78,7 @@ def load(options: dict[str, Any], recipe: Recipe, folder: Path) -> Learner:
     if unbalanced := imbalance(dls.class_counts):
         print(unbalanced)
     with first_on_its_machine():
-        return get_learner(dls)
+        return get_learner(dls, path=folder)
 
 
 def begin(learn: Learner, options: dict[str, Any], recipe: Recipe) -> Path:
@@ -92,11 +92,11 @@ def begin(learn: Learner, options: dict[str, Any], recipe: Recipe) -> Path:
     return rank0(new_run, options['out'], options['name'], {'options': options, **model, **begun})
 
 
-def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = ()) -> None:
+def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = (), resume: bool = False) -> None:
     """The whole job in the run folder `learn.path`: augmented samples, sweep, training, review, summary and page.
 
-    `cbs` are called in the training besides those of `fit`. What the folder has already, the sweep's result and a
-    checkpoint, is where it goes on.
+    `cbs` are called in the training besides those of `fit`. `resume` goes on from the folder's checkpoint. A sweep's
+    result and pictures that are there already stay.
     """
     run, sweep = learn.path, None
 
@@ -112,7 +112,7 @@ def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = ())
 
     lr = sweep.lr if sweep else learn.recipe.lr if options['lr'] == 'auto' else options['lr']
     given = {name: options[name] for name in ('checkpoint_minutes', 'compile')}
-    history = fit(learn, lr=lr, resume=True, cbs=cbs, **given)
+    history = fit(learn, lr=lr, resume=resume, cbs=cbs, **given)
     draw('accuracy', plots.plot_history, history)
     draw('accuracy_loss', plots.plot_history_panels, history)
     seconds = history.seconds.sum() + (sweep.seconds if sweep else 0)
@@ -195,4 +195,4 @@ def main(
         with locked(run), says_how_to_go_on(run), tracked(tool, run) as cbs:
             rank0(remove_leftovers, run)
             learn.path = run
-            train(learn, options, cbs)
+            train(learn, options, cbs, 'resume' in modes)

@@ -20,6 +20,7 @@ from callbacks.plateau import plateau_cbs
 from callbacks.triangle import Triangle
 from compiled import compiled
 from data.unseen import refuse_to_train
+from identity import identity, refuse_other_training
 from interrupts import deferred_interrupts
 from ranks import rank0, shared_training
 from winograd import winograd_convolutions
@@ -39,10 +40,11 @@ def fit(
     The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus, or follows the recipe's schedule up
     to `lr` and down. Where no images are held out the last weights are the best. Writes `history.csv` and
     `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
-    `resume` goes on from it to the same end, on a CPU bit for bit, as if nothing had stopped it. The first Ctrl-C stops
-    after the batch with a checkpoint written, the second at once. Raises UserError where there are no training images,
-    and where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the
-    code of `torch.compile`.
+    `resume` goes on from it to the same end, on a CPU bit for bit, as if nothing had stopped it; where there is none it
+    begins at the start and says so. The first Ctrl-C stops after the batch with a checkpoint written, the second at
+    once. Raises UserError where there are no training images, where the checkpoint belongs to another training, and
+    where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the code
+    of `torch.compile`.
     """
     refuse_to_train(learn.dls)
     keep_freed_memory()
@@ -61,9 +63,13 @@ def fit(
         cbs.append(Lookahead())
     if not shows_bars():
         cbs.append(EpochLines())
+    mine, state = identity(learn), rank0(load_checkpoint, models) if resume else None
+    if state:
+        refuse_other_training(state, learn, mine, models)
+    elif resume:
+        print(f'no checkpoint in {models}: training begins at epoch 0')
     with deferred_interrupts() as stop:
-        state = rank0(load_checkpoint, models) if resume else None
-        checkpoint = Checkpoint(models, checkpoint_minutes, stop, state)
+        checkpoint = Checkpoint(models, checkpoint_minutes, stop, mine, state)
         try:
             fast = compiled(learn.model) if compile else nullcontext()
             with shared_training(learn), winograd_convolutions(learn.model), fast:

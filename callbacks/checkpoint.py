@@ -23,15 +23,15 @@ class Checkpoint(Callback):
     """Write all that the rest of the training depends on to `folder`/last.pth, and start from `state` if it's given.
 
     That is after each epoch, after the first batch that ends `minutes` after the last time, and when `stop` is set,
-    which ends the training with a KeyboardInterrupt. The file before is kept as last.previous.pth. `state` is what
-    `load_checkpoint` returns. A callback with `state_dict` and `load_state_dict` takes part. Several processes do all
-    of it after the same batch, and rank 0 writes.
+    which ends the training with a KeyboardInterrupt. The file before is kept as last.previous.pth. `identity` says
+    which training it belongs to, and `state` is what `load_checkpoint` returns. A callback with `state_dict` and
+    `load_state_dict` takes part. Several processes do all of it after the same batch, and rank 0 writes.
     """
 
     order = ReduceLROnPlateau.order + 1  # after an epoch the learning rate may just have been cut
 
-    def __init__(self, folder: Path, minutes: float, stop: Event, state: dict | None = None):
-        self.folder, self.minutes, self.stop, self.state = folder, minutes, stop, state
+    def __init__(self, folder: Path, minutes: float, stop: Event, identity: dict, state: dict | None = None):
+        self.folder, self.minutes, self.stop, self.identity, self.state = folder, minutes, stop, identity, state
 
     def before_fit(self):
         """Put everything but the epoch's own meters to where `state` was."""
@@ -44,9 +44,12 @@ class Checkpoint(Callback):
         except UserError:
             raise
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
-            message = f"the checkpoint in {self.folder} is not of this training: delete it, or don't resume"
+            message = f'the checkpoint in {self.folder} is not of this training: fit without resume, which replaces it'
             raise UserError(message) from e
-        print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
+        if self.place[0] < self.n_epoch:
+            print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
+        else:
+            print(f'the checkpoint in {self.folder} has all {self.n_epoch} epochs: nothing is left to train')
 
     def _forget(self):
         for name in NAMES:  # an earlier training's
@@ -106,6 +109,7 @@ class Checkpoint(Callback):
         """Write the checkpoint; if that fails the one before it is as it was."""
         scaler = getattr(self.learn, 'scaler', None)
         state = {
+            'training': self.identity,
             'epoch': self.place[0],
             'batch': self.place[1],
             'model': get_model(self.model).state_dict(),

@@ -1,0 +1,182 @@
+"""A checkpoint goes on in the training that wrote it, and in no other."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from fastai.torch_core import set_seed
+from PIL import Image
+from tiny import TINY, tiny_dls
+
+from callbacks.checkpoint import load_checkpoint
+from errors import UserError
+from fingerprint import fingerprint
+from identity import identity
+from run_folder import fingerprint_images
+from tensor_file import save_tensors
+from train_fastai import fit, get_learner
+
+
+def weights(learn):
+    return {name: tensor.clone() for name, tensor in learn.model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def refused(learn, match, epochs=2):
+    """That `fit` refuses to resume, in one line, and leaves the Learner and its folder as they were."""
+    before, files = weights(learn), {f: f.read_bytes() for f in learn.path.rglob('*') if f.is_file()}
+    with pytest.raises(UserError, match=match) as e:
+        fit(learn, epochs, 0.05, resume=True)
+    assert str(e.value).startswith(f'the checkpoint in {learn.path}/models is not of this training: ')
+    assert '\n' not in str(e.value)
+    assert same(weights(learn), before)
+    assert {f: f.read_bytes() for f in learn.path.rglob('*') if f.is_file()} == files
+
+
+def without_identity(folder):
+    """Make the checkpoint in `folder` one of a version before checkpoints said whose they are."""
+    state = load_checkpoint(folder)
+    del state['training']
+    save_tensors(state, folder / 'last.pth')
+
+
+@pytest.mark.parametrize(('change', 'match'), [
+    ({'recipe': replace(TINY, dropout=0.3)}, r"the recipe's dropout 0\.0, here 0\.3; "),
+    ({'recipe': replace(TINY, last_stride=1)}, r"the recipe's last_stride 2, here 1; "),
+    ({'bs': 8}, 'batch size 4, here 8; '),
+    ({'seed': 1}, 'other images, or another split; seed 42, here 1; '),
+    ({'valid': 0.5}, r'other images, or another split; number of images \[18, 6, 12\], here \[12, 12, 12\]; '),
+    ({'size': 32}, r'size of images \[16, 16\], here \[32, 32\]; '),
+])  # fmt: skip
+def test_a_checkpoint_of_another_training_is_refused_by_name(learner, change, match):
+    first, other = learner(), learner(**change)
+    fit(first, 1, 0.05)
+    other.path = first.path
+    refused(other, match)
+
+
+def test_a_checkpoint_of_other_images_is_refused(learner, folder):
+    first = learner()
+    fit(first, 1, 0.05)
+    Image.new('RGB', (16, 16)).save(folder / 'train/red/00.png')
+    other = learner()
+    other.path = first.path
+    refused(other, 'other images, or another split; choose another folder')
+
+
+def test_a_checkpoint_of_another_network_is_refused(learner):
+    first = learner()
+    fit(first, 1, 0.05)
+    first.model.fc = torch.nn.Linear(8, 5)
+    refused(first, r'another network \(fc\.weight: \(3, 8\), here \(5, 8\)\); ')
+
+
+def test_another_learner_that_trained_between_in_a_folder_of_its_own_changes_nothing(learner):
+    """Two Learners of one notebook, each in its folder: what the first goes on to is as if the other weren't there."""
+    set_seed(0)
+    alone = learner()
+    fit(alone, 1, 0.05)
+    expected = fit(alone, 2, 0.05, resume=True).drop(columns='seconds')
+    set_seed(0)
+    first = learner()
+    fit(first, 1, 0.05)
+    fit(learner(replace(TINY, dropout=0.3)), 2, 0.05)
+    assert fit(first, 2, 0.05, resume=True).drop(columns='seconds').equals(expected)
+    assert same(weights(first), weights(alone))
+
+
+def test_an_older_checkpoint_goes_on_as_one_that_says_whose_it_is(learner):
+    ends = []
+    for older in False, True:
+        set_seed(0)
+        learn = learner()
+        fit(learn, 1, 0.05)
+        if older:
+            without_identity(learn.path / 'models')
+            (learn.path / 'config.json').write_text(json.dumps({'images': fingerprint_images(learn.dls)}))
+        fit(learn, 2, 0.05, resume=True)
+        ends.append(weights(learn))
+    assert same(*ends)
+    assert 'training' in load_checkpoint(learn.path / 'models')
+
+
+def test_an_older_checkpoint_of_other_images_or_weights_is_refused(learner):
+    learn = learner()
+    fit(learn, 1, 0.05)
+    without_identity(learn.path / 'models')
+    (learn.path / 'config.json').write_text('{"images": "others"}')
+    refused(learn, 'other images, or another split; ')
+    (learn.path / 'config.json').unlink()
+    learn.model.fc = torch.nn.Linear(8, 5)
+    refused(learn, 'another network')
+
+
+@pytest.mark.parametrize(
+    'training', [1, [], {}, {'images': 'a', 'recipe': {'lr': 'x'}}, {'images': 'a', 'seed': '\x1b[31m\n'}]
+)
+def test_a_checkpoint_that_says_nonsense_is_refused(learner, training):
+    learn = learner()
+    fit(learn, 1, 0.05)
+    state = load_checkpoint(learn.path / 'models')
+    save_tensors({**state, 'training': training}, learn.path / 'models/last.pth')
+    refused(learn, 'is not of this training')
+
+
+def test_more_epochs_are_the_same_training(learner):
+    first = learner(replace(TINY, epochs=1))
+    fit(first, lr=0.05)
+    more = learner(replace(TINY, epochs=2))
+    more.path = first.path
+    assert list(fit(more, lr=0.05, resume=True).epoch) == [0, 1]
+
+
+def test_what_resume_finds_is_said(learner, capsys):
+    learn = learner()
+    fit(learn, 1, 0.05, resume=True)
+    assert f'no checkpoint in {learn.path}/models: training begins at epoch 0\n' in capsys.readouterr().out
+    fit(learn, 2, 0.05, resume=True)
+    assert 'going on at epoch 1, batch 0\n' in capsys.readouterr().out
+    fit(learn, 2, 0.05, resume=True)
+    assert f'the checkpoint in {learn.path}/models has all 2 epochs: nothing is left' in capsys.readouterr().out
+    fit(learn, 1, 0.05)
+    assert 'no checkpoint' not in capsys.readouterr().out
+
+
+def test_images_are_read_once_for_all_fits_of_a_learner(learner, monkeypatch):
+    read = []
+    monkeypatch.setattr('run_folder.fingerprint', lambda *args: read.append(args) or fingerprint(*args))
+    learn = learner()
+    for epochs in 1, 2:
+        fit(learn, epochs, 0.05, resume=True)
+    assert len(read) == 1
+    root, files = read[0]
+    assert identity(learn)['images'] == fingerprint(root, files)
+    assert len(files) == 36
+
+
+def test_images_that_are_no_files_are_told_by_their_number(learner):
+    learn = learner()
+    learn.dls.train_ds.items = list(range(18))
+    assert identity(learn)['images'] is None
+    assert identity(learn)['number of images'] == [18, 6, 12]
+
+
+def test_without_a_path_each_learner_has_a_folder_of_its_own(learner, folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'project').mkdir()
+    monkeypatch.chdir(tmp_path / 'project')
+    dls = tiny_dls(folder)
+    first, second = get_learner(dls), get_learner(dls)
+    assert first.path != second.path
+    printed = re.findall(r'^weights, history and checkpoints will be in (\S+) ', capsys.readouterr().out, flags=re.M)
+    assert printed == [str(first.path), str(second.path)]
+    assert not [*(tmp_path / 'project').iterdir()]  # nothing is made before it's needed
+    fit(first, 1, 0.05)
+    assert [file.name for file in (tmp_path / 'project').iterdir()] == ['runs']
+    assert {file.name for file in first.path.iterdir()} == {'models', 'history.csv'}
+    second.export()
+    assert (second.path / 'export.pkl').is_file()
