@@ -1,12 +1,13 @@
 """Progress bars where somebody sees them: in a log file their control characters would flood it."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import StringIO
 
 from fastcore.imports import in_notebook
 from fastprogress import progress_bar
+from fastprogress.fastprogress import MasterBar, ProgressBar
 
 
 def shows_bars() -> bool:
@@ -22,13 +23,25 @@ def progress(items: Sequence, caption: str) -> Iterator:
     if not items or not shows_bars():
         yield from items
         return
-    bar = progress_bar(items, leave=False)
-    setattr(bar, 'comment' if in_notebook() else 'prefix', caption)
+    bar = captioned(items, caption)
     try:
         yield from bar
     finally:
-        bar.prefix = ''  # or it would stay on the line
-        bar.on_iter_end()  # which fastprogress itself calls only after the last item
+        end(bar)  # which fastprogress itself does only after the last item
+
+
+def captioned(items: Iterable, caption: str, parent: MasterBar | None = None) -> ProgressBar:
+    """fastprogress's bar over `items`, which goes at its end; below a `parent`, which has its own captions, without."""
+    bar = progress_bar(items, parent=parent, leave=False)
+    if not parent:
+        setattr(bar, 'comment' if in_notebook() else 'prefix', caption)
+    return bar
+
+
+def end(bar: ProgressBar) -> None:
+    """Erase `bar` with its caption, which fastprogress would leave on a terminal's line."""
+    bar.prefix = ''
+    bar.on_iter_end()
 
 
 @contextmanager

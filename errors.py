@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from console import say
+
 
 class UserError(ValueError):
     """What the user gave can't be used. The message is one line: what is wrong, where, and the way out."""
@@ -53,21 +55,21 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     try:
         yield
     except UserError as e:
-        print(f'{command}: {_one_line(e)}', file=sys.stderr)
+        say(f'{command}: {_one_line(e)}', file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        print(f'{command}: nobody reads its output any more', file=sys.stderr)
+        say(f'{command}: nobody reads its output any more', file=sys.stderr)
         sys.exit(2)
     except OSError as e:
-        print(f'{command}: {e.filename or "a file"}: {e.strerror or _one_line(e)}', file=sys.stderr)
+        say(f'{command}: {e.filename or "a file"}: {e.strerror or _one_line(e)}', file=sys.stderr)
         sys.exit(2)
     except (RuntimeError, MemoryError) as e:
         if not (refusal := _no_memory(e)):
             raise
-        print(f'{command}: {refusal}', file=sys.stderr)
+        say(f'{command}: {refusal}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f'\n{command}: interrupted', file=sys.stderr)
+        say(f'{command}: interrupted', file=sys.stderr)
         sys.exit(130)
 
 

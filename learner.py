@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from architectures import get_model
 from bars import shows_bars
 from callbacks.epoch import EpochToLoader
+from callbacks.progress import Progress, SweepBar
 from callbacks.views import MeanOverViews
 from models import SpeedNet
 from optimiser import Muon
@@ -93,8 +94,11 @@ def get_learner(
     if dls.device.type == 'cuda':
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         learn.add_cb(MixedPrecision(AMPMode.BF16 if bf16 else AMPMode.FP16))
-    if not shows_bars():
-        learn.remove_cb(ProgressCallback).logger = noop  # EpochLines prints instead
+    learn.remove_cb(ProgressCallback)
+    if shows_bars():
+        learn.add_cbs([Progress(), SweepBar()])
+    else:
+        learn.logger = noop  # EpochLines prints instead
     return learn
 
 

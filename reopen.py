@@ -13,6 +13,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import num_distrib, rank_distrib
 
+from console import say
 from data.loaders import get_dls
 from data.unseen import unseen_dls
 from errors import UserError
@@ -83,5 +84,5 @@ def says_how_to_go_on(run: Path) -> Iterator[None]:
     except (KeyboardInterrupt, OSError, RuntimeError, MemoryError):
         launch = 'accelerate launch' if num_distrib() > 1 else 'python'
         if not rank_distrib():
-            print(f'to go on: {launch} train_fastai.py --resume {shlex.quote(str(run))}', file=sys.stderr)
+            say(f'to go on: {launch} train_fastai.py --resume {shlex.quote(str(run))}', file=sys.stderr)
         raise

@@ -47,7 +47,7 @@ class Checkpoint(Callback):
             message = f'the checkpoint in {self.folder} is not of this training: fit without resume, which replaces it'
             raise UserError(message) from e
         if self.place[0] < self.n_epoch:
-            print(f'going on at epoch {self.place[0]}, batch {self.place[1]}')
+            print(f'going on at epoch {self.place[0] + 1}, batch {self.place[1] + 1}')
         else:
             print(f'the checkpoint in {self.folder} has all {self.n_epoch} epochs: nothing is left to train')
 

@@ -5,21 +5,36 @@ from time import perf_counter
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 
+from console import say
+from recipes import SPEEDRUN
+
 
 class ETA(Callback):
-    """After the first batches, say how long the whole run will take, and on a slow CPU what to do instead."""
+    """After the first batches, say how long the whole run will take, and on a slow CPU what to do instead.
+
+    `warm_up` batches aren't timed, since the first one also pays for lazy initialisation, and `timed` ones then are. An
+    epoch with fewer batches than both has fewer timed, and one with a single batch no warm-up.
+    """
 
     order = ProgressCallback.order + 1
-    warm_up, timed = 1, 3  # batches; the first one also pays for lazy initialisation
+    warm_up, timed = 1, 3
+
+    def before_train(self):
+        """Decide in the fit's first epoch which batches to time."""
+        if self.train_iter == 0:
+            train = self.dls.train
+            batches = len(train) - getattr(train, 'skip', 0)  # training may go on within an epoch
+            self.first, self.last = min(self.warm_up, batches - 1), min(self.warm_up + self.timed, batches)
+            self.start = perf_counter()
 
     def after_batch(self):
-        """Time batches `warm_up` to `warm_up + timed` of the fit and extrapolate."""
+        """Time the batches after `first` up to `last` and extrapolate."""
         if not self.training:
             return
-        if self.train_iter == self.warm_up:
+        if self.train_iter == self.first:
             self.start = perf_counter()
-        elif self.train_iter == self.warm_up + self.timed:
-            self._say((perf_counter() - self.start) / self.timed)
+        elif self.train_iter == self.last:
+            self._say((perf_counter() - self.start) / (self.last - self.first))
 
     def _say(self, seconds: float):
         train, *others = (len(dl) for dl in self.dls.loaders)
@@ -30,11 +45,12 @@ class ETA(Callback):
         total = seconds * (left * train - done + (left * valid + test) / 3)
         device = self.dls.device.type
         epochs = '1 epoch' if left == 1 else f'{left} epochs'
-        print(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
+        say(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
         if device == 'cpu' and total > 3600:
+            running = self.learn.recipe.arch  # a recipe has no name, but speedrun alone has this network
             print(
-                '  for a look in minutes: --data digits, or --fraction 0.1 --epochs 5; for a CPU: --recipe speedrun; '
-                'Colab has free GPUs'
+                '  for a look in minutes: --data digits, or --fraction 0.1 --epochs 5; '
+                f'{"" if running == SPEEDRUN.arch else "for a CPU: --recipe speedrun; "}Colab has free GPUs'
             )
 
 

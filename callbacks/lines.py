@@ -17,4 +17,4 @@ class EpochLines(Callback):
         row = self.history.rows[-1]
         known = [name for name in row if name not in ('epoch', 'seconds') and not isnan(row[name])]
         numbers = '  '.join(f'{name} {row[name]:.4g}' for name in known)
-        print(f'epoch {self.epoch} [{self.epoch + 1}/{self.n_epoch}]  {numbers}  {row["seconds"]:.0f} s')
+        print(f'epoch {self.epoch + 1}/{self.n_epoch}  {numbers}  {row["seconds"]:.0f} s')

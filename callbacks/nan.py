@@ -4,6 +4,8 @@ from fastai.callback.core import Callback, CancelFitException
 from fastai.learner import Recorder
 from torch import isfinite
 
+from console import say
+
 
 class StopOnNaN(Callback):
     """Stop training at the first loss that is NaN or infinite, and say where; fastai's own stops without a word."""
@@ -14,6 +16,6 @@ class StopOnNaN(Callback):
         """Look at the batch's loss."""
         if self.training and not isfinite(self.smooth_loss):
             lr = self.opt.hypers[-1]['lr']
-            where = f'epoch {self.epoch}, batch {self.iter}, lr {lr:.3g}'
-            print(f'the loss is {self.smooth_loss.item()} at {where}: training stops')
+            where = f'epoch {self.epoch + 1}, batch {self.iter + 1}, lr {lr:.3g}'
+            say(f'the loss is {self.smooth_loss.item()} at {where}: training stops')
             raise CancelFitException

@@ -10,6 +10,7 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import SaveModelCallback, TrackerCallback
 from fastai.torch_core import get_model, rank_distrib
 
+from console import say
 from errors import UserError
 from ranks import rank0
 from tensor_file import load_tensors, save_tensors
@@ -84,7 +85,7 @@ class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
         if new != old:
             self.opt.set_hyper('lr', new)
             told = f'{self.monitor} has not improved for {self.patience} epochs'
-            print(f'epoch {self.epoch}: {told}, lr cut to {new[-1]:.3g}')
+            say(f'epoch {self.epoch + 1}: {told}, lr cut to {new[-1]:.3g}')
 
     def state_dict(self) -> dict:
         """For a checkpoint; the learning rate is the optimiser's."""

@@ -1,6 +1,7 @@
 import sys
 
 from fastprogress.fastprogress import NBProgressBar
+from tiny import screen
 
 import bars
 from bars import progress
@@ -9,11 +10,8 @@ from train_fastai import fit
 
 def last_drawn(capsys) -> tuple[str, str]:
     """The last bar, and what stands on the line afterwards."""
-    drawn = capsys.readouterr().out.split('\r')
-    line = ''
-    for text in drawn:
-        line = text + line[len(text) :]
-    return [text for text in drawn if '|' in text][-1], line.strip()
+    out = capsys.readouterr().out
+    return [text for text in out.split('\r') if '|' in text][-1], screen(out)[-1]
 
 
 def test_a_log_file_gets_nothing(capsys):

@@ -37,7 +37,7 @@ def test_a_bug_is_not_hidden(handlers):
 def test_ctrl_c_ends_with_130(capsys, handlers):
     with pytest.raises(SystemExit) as e, ends_in_one_line('x.py'):
         raise KeyboardInterrupt
-    assert (e.value.code, capsys.readouterr().err) == (130, '\nx.py: interrupted\n')
+    assert (e.value.code, capsys.readouterr().err) == (130, 'x.py: interrupted\n')
 
 
 def test_a_closed_output_is_no_bug(monkeypatch, handlers):

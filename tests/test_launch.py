@@ -95,12 +95,12 @@ def test_a_job_that_is_killed_and_stopped_comes_to_the_same_end_as_two_machines_
     first, second = start(TWO, *options, '--name', 'whole', machines=2)
     rc, out, err = first.end()
     assert rc == 0, err
-    assert len(re.findall(r'^epoch \d \[', out, flags=re.M)) == 4
+    assert len(re.findall(r'^epoch \d/4 ', out, flags=re.M)) == 4
     assert out.count('the mistakes, to look through') == 1
     assert second.end()[:2] == (0, ''), second.end()[2]
 
     (job,) = start(ONE, *options, '--name', 'cut')
-    job.wait_for('epoch 1')  # and epoch 0 has its checkpoint
+    job.wait_for('epoch 2/4')  # and the first epoch has its checkpoint
     job.rank(1).kill()
     rc, _, err = job.end()
     assert rc != 0
@@ -108,11 +108,11 @@ def test_a_job_that_is_killed_and_stopped_comes_to_the_same_end_as_two_machines_
     assert f"to go on: accelerate launch train_fastai.py --resume '{runs}/cut'" in err
 
     (job,) = start(ONE, '--resume', runs / 'cut')
-    job.wait_for('epoch 2')
+    job.wait_for('epoch 3/4')
     job.process.send_signal(signal.SIGTERM)
     rc, out, err = job.end()
     assert rc != 0
-    assert re.search(r'^going on at epoch [12], ', out, flags=re.M)
+    assert re.search(r'^going on at epoch [23], ', out, flags=re.M)
     assert err.count('stopping after this batch') == err.count('train_fastai.py: interrupted') == 1
     assert not list(runs.rglob('.*.part'))
 

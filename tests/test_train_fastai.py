@@ -403,7 +403,7 @@ def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message
 def test_a_learning_rate_that_explodes_ends_in_one_line(folder, tmp_path, command, tiny):
     code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6, valid=0.25, lr=1e30)
     assert code == 2
-    assert re.search(r'the loss is (nan|inf) at epoch 0, batch \d, lr 1e\+30: training stops', out)
+    assert re.search(r'the loss is (nan|inf) at epoch 1, batch \d, lr 1e\+30: training stops', out)
     assert re.fullmatch(r'train_fastai\.py: valid_loss never got better than inf: .* Try an lr below 1e\+30\n', err)
     assert not (tmp_path / 'r/models/best.pth').exists()
 

@@ -74,3 +74,14 @@ def tiny_model(recipe: Recipe, n_out: int, size: tuple[int, int], load: bool = T
     if recipe.arch in SPEEDNETS:
         return SpeedNet(n_out, SPEEDNETS[recipe.arch])
     return tiny_net(n_out, recipe.last_stride, recipe.dropout)
+
+
+def screen(out: str) -> list[str]:
+    """The lines that a terminal shows in the end of what was printed, without what was overwritten."""
+    lines = []
+    for printed in out.split('\n'):
+        line = ''
+        for text in printed.split('\r'):
+            line = text + line[len(text) :]
+        lines.append(line.rstrip())
+    return lines

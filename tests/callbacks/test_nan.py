@@ -18,8 +18,8 @@ class Poison(Callback):
 
 def test_stops_at_the_batch_and_keeps_the_best_weights(learner, capsys):
     learn = learner()
-    learn.fit(5, 0.01, cbs=[Poison(6), StopOnNaN(), *plateau_cbs()])  # 4 batches an epoch: epoch 1, batch 2
-    assert capsys.readouterr().out == 'the loss is nan at epoch 1, batch 2, lr 0.01: training stops\n'
+    learn.fit(5, 0.01, cbs=[Poison(6), StopOnNaN(), *plateau_cbs()])  # 4 batches an epoch: epoch 2, batch 3
+    assert capsys.readouterr().out == 'the loss is nan at epoch 2, batch 3, lr 0.01: training stops\n'
     assert all(p.isfinite().all() for p in learn.model.parameters())
     kept = torch.load(learn.path / 'models/best.pth', weights_only=True)
     assert torch.equal(learn.model.fc.weight, kept['fc.weight'])

@@ -33,12 +33,12 @@ def run(learn, values, lr=0.01, **kwargs):
 def test_cuts_the_shipped_optimiser_when_nothing_improves(learner, capsys):
     learn = learner()
     script = run(learn, [1.0] * 6, patience=2, factor=10.0)
-    # epoch 0 improves on infinity; 1 and 2 do not: cut; 3 and 4 do not: cut; 5 trains with the second
+    # epoch 1 improves on infinity; 2 and 3 do not: cut; 4 and 5 do not: cut; 6 trains with the second
     np.testing.assert_allclose(script.lrs, [0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
     assert learn.opt.opt.param_groups[0]['lr'] == pytest.approx(0.0001)  # torch's own, which steps
     assert capsys.readouterr().out.splitlines() == [
-        'epoch 2: valid_loss has not improved for 2 epochs, lr cut to 0.001',
-        'epoch 4: valid_loss has not improved for 2 epochs, lr cut to 0.0001',
+        'epoch 3: valid_loss has not improved for 2 epochs, lr cut to 0.001',
+        'epoch 5: valid_loss has not improved for 2 epochs, lr cut to 0.0001',
     ]
 
 
