@@ -140,7 +140,7 @@ def test_what_resume_finds_is_said(learner, capsys):
     fit(learn, 1, 0.05, resume=True)
     assert f'no checkpoint in {learn.path}/models: training begins at epoch 0\n' in capsys.readouterr().out
     fit(learn, 2, 0.05, resume=True)
-    assert 'going on at epoch 1, batch 0\n' in capsys.readouterr().out
+    assert 'going on at epoch 2, batch 1\n' in capsys.readouterr().out
     fit(learn, 2, 0.05, resume=True)
     assert f'the checkpoint in {learn.path}/models has all 2 epochs: nothing is left' in capsys.readouterr().out
     fit(learn, 1, 0.05)
