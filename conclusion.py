@@ -1,7 +1,5 @@
 """The end of a run: its review, its summary, the page and the model card."""
 
-import json
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,11 @@ from pandas import isna
 
 from callbacks.history import kept_epoch
 from data.balance import imbalance
-from errors import UserError
+from errors import printable
 from interpret.card import write_card
 from interpret.report import write_report
 from interpret.review import review
-from reopen import load_run
+from reopen import load_run, read_history, read_summary
 from run_folder import locked, write_json
 
 CIFAR10 = 'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'
@@ -55,20 +53,13 @@ def conclude(learn: Learner, history: pd.DataFrame, lr: float, test_selected_on:
         print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
     if test_selected_on:
         print('This test accuracy was selected on: the test set chose the epoch.')
-    print(f'weights, tables and pictures: {learn.path}\nthe mistakes, to look through: {learn.path / "report.html"}')
+    print(f'weights, tables and pictures: {printable(learn.path)}')
+    print(f'the mistakes, to look through: {printable(learn.path / "report.html")}')
 
 
 def review_again(run: str | Path, **changes: Any) -> None:
     """Make the review of a finished run anew, without training; `changes` are as of `load_run`."""
     learn = load_run(run, **changes)
-    try:
-        summary = json.loads((learn.path / 'summary.json').read_text(encoding='utf-8'))
-        lr, selected_on, seconds = float(summary['lr']), bool(summary['test_selected_on']), float(summary['seconds'])
-        history = pd.read_csv(learn.path / 'history.csv').astype(float)
-        history[['epoch', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'lr', 'seconds']]
-        if not isfinite(seconds + kept_epoch(history).epoch):
-            raise ValueError('seconds and epochs are numbers')
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as e:
-        raise UserError(f'summary.json or history.csv of {learn.path} is not as a run leaves it: {e}') from e
+    summary, history = read_summary(learn.path), read_history(learn.path)
     with locked(learn.path):
-        conclude(learn, history, lr, selected_on, seconds)
+        conclude(learn, history, **summary)

@@ -10,19 +10,25 @@ from console import say
 
 
 class UserError(ValueError):
-    """What the user gave can't be used. The message is one line: what is wrong, where, and the way out."""
+    """What the user gave can't be used. The message is one line: what is wrong, where, and the way out.
+
+    Escape codes in it, as from a stranger's file, are written as in Python: a terminal or notebook would obey them.
+    """
 
     def __init__(self, message: str):
         super().__init__(message)
-        self.message = message
+        self.message = '\n'.join(map(printable, message.split('\n')))  # a loader's worker sends its traceback
 
     def __str__(self) -> str:
         return self.message  # fastai rewrites the `args` of what a callback raises, into two lines
 
 
 def printable(name: object) -> str:
-    """`name` with line breaks, escape codes and what isn't UTF-8 written as in Python: a message is one line."""
-    return repr(str(name))[1:-1]
+    """`name` with line breaks, escape codes and what isn't UTF-8 written as in Python: a message is one line.
+
+    The same if it's applied twice.
+    """
+    return ''.join(char if char.isprintable() else repr(char)[1:-1] for char in str(name))
 
 
 def exit_on_interrupt(command: str) -> None:
@@ -61,7 +67,7 @@ def ends_in_one_line(command: str) -> Iterator[None]:
         say(f'{command}: nobody reads its output any more', file=sys.stderr)
         sys.exit(2)
     except OSError as e:
-        say(f'{command}: {e.filename or "a file"}: {e.strerror or _one_line(e)}', file=sys.stderr)
+        say(f'{command}: {printable(e.filename or "a file")}: {e.strerror or _one_line(e)}', file=sys.stderr)
         sys.exit(2)
     except (RuntimeError, MemoryError) as e:
         if not (refusal := _no_memory(e)):
@@ -86,4 +92,5 @@ def _no_memory(e: RuntimeError | MemoryError) -> str:
 def _one_line(e: Exception) -> str:
     """What a loader's worker raised comes with its whole traceback as the message; the last line says it."""
     lines = str(e).strip().splitlines() or [type(e).__name__]
-    return (lines[-1] if 'Traceback (most recent' in str(e) else ' '.join(lines)).removeprefix('errors.UserError: ')
+    line = lines[-1] if 'Traceback (most recent' in str(e) else ' '.join(lines)
+    return printable(line.removeprefix('errors.UserError: '))

@@ -30,7 +30,7 @@ from classifier import Classifier
 from command_line import one_screen
 from data.layout import find_splits
 from data.sources import get_source
-from errors import UserError, ends_in_one_line
+from errors import UserError, ends_in_one_line, printable
 from inference import batches, probabilities
 from options import read_config
 from recipes import Recipe
@@ -147,4 +147,4 @@ def main(
 ):
     """Write the model of a run as one file for other programs, and check that it says the same."""
     with ends_in_one_line('export.py'):
-        print(export(run, format, out))
+        print(printable(export(run, format, out)))

@@ -1,6 +1,5 @@
 """What is asked for: the options of the command line, or those that a run's config.json has kept."""
 
-import json
 from dataclasses import replace
 from os.path import expanduser
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from architectures import check_arch, with_network
 from callbacks.tracking import TOOLS
+from checked_file import read_json
 from data.sizes import MIN_SIDE
 from errors import UserError
 from recipes import RECIPES, Recipe, recipe_for
@@ -60,18 +60,20 @@ def read_config(file: Path) -> dict[str, Any]:
     `file` may be the run's folder.
     """
     file = file / 'config.json' if file.is_dir() else file
-    try:
-        config = json.loads(file.read_text(encoding='utf-8'))
-        options = {**DEFAULTS, **config['options']}  # there may be new ones since
-        if unknown := set(options) - set(DEFAULTS):
-            raise ValueError(f'options {sorted(unknown)}')
-        _check_all(options)
-        images, surroundings = str(config['images']), dict(config['surroundings'])
-        recipe = Recipe.from_dict(config['recipe'])
-        model = _model(*(config[name] for name in ('classes', 'size', 'resized')))
-        return {'options': options, 'recipe': recipe, 'images': images, 'surroundings': surroundings, **model}
-    except (ValueError, TypeError, KeyError, RecursionError) as e:  # not JSON, or not of this shape
-        raise UserError(f'{file} is no config.json of a run ({type(e).__name__}: {e})') from e
+    return read_json(file, 'config.json of a run', _config)
+
+
+def _config(config: dict[str, Any]) -> dict[str, Any]:
+    options = {**DEFAULTS, **config['options']}  # there may be new ones since
+    if unknown := set(options) - set(DEFAULTS):
+        raise ValueError(f'options {sorted(unknown)}')
+    _check_all(options)
+    images, surroundings = config['images'], dict(config['surroundings'])
+    if not isinstance(images, str) or not all(isinstance(o, str | None) for o in surroundings.values()):
+        raise ValueError('images and surroundings are text')
+    recipe = Recipe.from_dict(config['recipe'])
+    model = _model(*(config[name] for name in ('classes', 'size', 'resized')))
+    return {'options': options, 'recipe': recipe, 'images': images, 'surroundings': surroundings, **model}
 
 
 def _model(classes: Any, size: Any, resized: Any) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def loader_options(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 
 def _check_all(options: dict[str, Any]) -> None:
     o = options
-    _check(o, 'data', isinstance(o['data'], str) and o['data'] != '', 'a name or a path')
+    _check(o, 'data', isinstance(o['data'], str) and o['data'] != '' and '\0' not in o['data'], 'a name or a path')
     _check(o, 'recipe', o['recipe'] in list(RECIPES), f'one of {", ".join(RECIPES)}')
     _check(o, 'arch', o['arch'] is None or isinstance(o['arch'], str), 'the name of an architecture')
     if o['arch']:

@@ -93,7 +93,7 @@ def main(
         elif len(bad) < len(told):
             print(as_table(classes, told))
         for file, reason in bad.items():
-            print(f'predict.py: {printable(file)}: {reason}', file=sys.stderr)
+            print(printable(f'predict.py: {file}: {reason}'), file=sys.stderr)
         if len(bad) == len(told):
             raise UserError(f'none of {len(told):,} files could be used')
         if bad:

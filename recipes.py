@@ -72,22 +72,35 @@ class Recipe:
         numbers = {float: (int, float), int: (int,)}
         for field in fields(cls):
             value, kinds = getattr(recipe, field.name), numbers.get(field.type, (field.type,))
+            low, high = LIMITS.get(field.name, (0, 10**6))
             if field.name in ('mean', 'std'):
                 fine = isinstance(value, tuple) and [type(v) for v in value] == [float] * 3
+                fine = fine and all(low <= v <= high for v in value)
+            elif field.name in NAMES:
+                fine = value in NAMES[field.name]
             else:
-                low, high = LIMITS.get(field.name, (0, 10**6))
                 fine = type(value) in kinds and (type(value) in (bool, str) or low <= value <= high)
             if not fine:
                 raise ValueError(f'{field.name} {value!r}')
+        if 0 < recipe.muon < SMALLEST:  # the weight decay of filters is divided by it
+            raise ValueError(f'muon {recipe.muon!r}')
+        if recipe.nesterov and not recipe.mom:
+            raise ValueError('nesterov without mom')
         return recipe
 
 
-# Lowest and highest value of what isn't from 0 to a million.
+SMALLEST = 1e-6
+# Lowest and highest value of numbers that aren't from 0 to a million; a NaN is in no range.
 LIMITS = {
     'pad': (0, 1), 'flip': (0, 1), 'hole': (0, 1), 'dropout': (0, 0.99), 'label_smoothing': (0, 0.99), 'mom': (0, 1),
     'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (2, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
-    'sweep_steps': (1, 10**6), 'valid': (0, 0.99), 'min_scale': (0.01, 1),
+    'sweep_steps': (1, 10**6), 'valid': (0, 0.99), 'min_scale': (0.01, 1), 'mean': (-100, 100), 'std': (0.001, 100),
+    'lr': (1e-9, 1000), 'wd': (0, 100), 'bias_lr': (SMALLEST, 1e6), 'muon': (0, 1000),
 }  # fmt: skip
+NAMES = {
+    'schedule': ('plateau', 'triangle'),
+    'lr_rule': ('none', 'valley', 'slide', 'minimum', 'steep', 'lowest'),
+}
 
 
 # The course project as published, but for its dropout, which stayed on in evaluation, and its hole, which was

@@ -4,22 +4,23 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import num_distrib, rank_distrib
 
+from checked_file import number, read_json, read_table
 from console import say
 from data.loaders import get_dls
 from data.unseen import unseen_dls
-from errors import UserError
+from errors import UserError, printable
 from learner import get_learner
 from options import loader_options, read_config
-from run_folder import fingerprint_images, surroundings
+from run_folder import fingerprint_images, open_run, surroundings
 from tensor_file import load_tensors
 
 
@@ -28,7 +29,7 @@ def load_run(run: str | Path, **changes: Any) -> Learner:
 
     `changes` are options that change nothing of what comes out, such as `data` where the images were moved.
     """
-    run = Path(expanduser(run))
+    run = open_run(run)
     if not (run / 'summary.json').is_file():
         raise UserError(f'{run} is no finished run: it has no summary.json')
     config = read_config(run / 'config.json')
@@ -43,7 +44,7 @@ def load_model(run: str | Path, device: torch.device | None = None) -> Learner:
     It takes the run's config.json and models/best.pth, and runs no code that they may hold. `device` is fastai's
     default device, if not given. UserError where they can't be used.
     """
-    run = Path(expanduser(run))
+    run = open_run(run)
     config = read_config(run / 'config.json')
     model = (config[name] for name in ('recipe', 'classes', 'size', 'resized'))
     return _with_kept_weights(unseen_dls(*model, device), run)
@@ -60,6 +61,35 @@ def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:
     return learn
 
 
+def read_summary(run: Path) -> dict[str, Any]:
+    """What a review takes over from summary.json: `lr`, `seconds` and `test_selected_on`; UserError if it's damaged."""
+
+    def parse(summary):
+        if not isinstance(summary['test_selected_on'], bool):
+            raise ValueError('test_selected_on is true or false')
+        numbers = {name: number(summary[name], 0, high) for name, high in (('lr', 1e30), ('seconds', 1e12))}
+        return {**numbers, 'test_selected_on': summary['test_selected_on']}
+
+    return read_json(run / 'summary.json', 'summary.json of a run', parse)
+
+
+def read_history(run: Path) -> pd.DataFrame:
+    """The history of a finished run, one row an epoch, as `fit` returned it; UserError if it's damaged."""
+
+    def parse(history):
+        history = history.astype(float)
+        limits = {'epoch': 1e6, 'train_accuracy': 1, 'valid_accuracy': 1, 'lr': 1e30, 'seconds': 1e12}
+        for name, high in limits.items():
+            known = history[name].dropna() if name == 'valid_accuracy' else history[name]  # or nothing is held out
+            if not known.between(0, high).all():
+                raise ValueError(f'{name} is not from 0 to {high:g}')
+        if not len(history) or history.train_loss.empty or history.valid_loss.empty:
+            raise ValueError('no epochs')
+        return history
+
+    return read_table(run / 'history.csv', 'history.csv of a run', parse)
+
+
 def refuse_other_images(dls: DataLoaders, config: dict[str, Any], run: Path) -> None:
     """UserError where `dls` has not the images that the run was begun with, split in the same way."""
     if fingerprint_images(dls) != config['images']:
@@ -73,7 +103,7 @@ def name_changes(config: dict[str, Any]) -> None:
     before, now = config['surroundings'], surroundings()
     for name in now:
         if now[name] != before.get(name):
-            print(f'changed since the run began: {name}, {before.get(name)} -> {now[name]}')
+            print(printable(f'changed since the run began: {name}, {before.get(name)} -> {now[name]}'))
 
 
 @contextmanager
@@ -84,5 +114,5 @@ def says_how_to_go_on(run: Path) -> Iterator[None]:
     except (KeyboardInterrupt, OSError, RuntimeError, MemoryError):
         launch = 'accelerate launch' if num_distrib() > 1 else 'python'
         if not rank_distrib():
-            say(f'to go on: {launch} train_fastai.py --resume {shlex.quote(str(run))}', file=sys.stderr)
+            say(printable(f'to go on: {launch} train_fastai.py --resume {shlex.quote(str(run))}'), file=sys.stderr)
         raise

@@ -2,11 +2,11 @@
 
 import json
 import os
-import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from itertools import count
@@ -54,6 +54,29 @@ def new_run(out: str | Path, name: str | None, config: dict) -> Path:
         raise UserError(f"{out} can't have a new run ({e.strerror}): choose another --out") from e
 
 
+def open_run(run: str | Path) -> Path:
+    """The folder of a run that may come from a stranger; UserError, by name, for a link or special file below it.
+
+    What is written there would go to where a link leads. `run` itself may be a link. In wandb/, where W&B has links of
+    its own to its latest log, a link may lead to what is in wandb/, too.
+    """
+    run = Path(expanduser(run))
+    real = os.path.realpath(run)
+    folders, tracker = [real] if run.is_dir() else [], os.path.join(real, 'wandb')
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_symlink():
+                    if folder != tracker or not Path(os.path.realpath(entry)).is_relative_to(tracker):
+                        raise UserError(f'{entry.path} is a link, which is not followed in a run: put a copy there')
+                elif not entry.is_file(follow_symlinks=False):
+                    raise UserError(f'{entry.path} is a pipe, socket or device: a run has none, remove it')
+    return run
+
+
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Be the only process that writes to `run`; UserError where another one does.
@@ -64,12 +87,18 @@ def locked(run: Path) -> Iterator[None]:
     if fcntl is None or rank_distrib():  # rank 0 holds it for all
         yield
         return
-    with (run / '.lock').open('w') as file:
+    # a stranger's .lock may be a link, whose target isn't to be touched, or a pipe, whose opening would wait
+    lock = os.open(run / '.lock', os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(lock).st_mode):
+            raise UserError(f'{run / ".lock"} is a pipe or device: remove it')
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             raise UserError(f'{run} is in use by another process: wait for it, or stop it') from e
         yield
+    finally:
+        os.close(lock)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -98,7 +127,9 @@ def remove_leftovers(run: Path) -> None:
     """Remove what killed processes left in `run`: half-written files, and the weights that a sweep puts aside."""
     remove_parts(run)
     for folder in run.glob('models/tmp*'):
-        shutil.rmtree(folder)
+        with suppress(OSError):  # with anything else in it, it isn't from a sweep
+            (folder / '_tmp.pth').unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def fingerprint_images(dls: DataLoaders) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from io import BytesIO
+from math import inf
 from time import perf_counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastai.callback.schedule import minimum, slide, steep, valley
 from fastai.learner import Learner
 from fastai.torch_core import get_random_states, set_random_states
 
+from checked_file import number
 from data.unseen import refuse_to_train
 from interpret import plots
 from winograd import winograd_convolutions
@@ -50,6 +52,25 @@ class LRSweep:
     lrs: list[float] = field(repr=False)
     losses: list[float] = field(repr=False)
     seconds: float
+
+    @classmethod
+    def from_dict(cls, values: dict) -> 'LRSweep':
+        """The LRSweep that `asdict` and JSON have made `values` of; TypeError or ValueError where they can't be one."""
+        sweep = cls(**values)
+        if not [type(o) for o in (sweep.suggestions, sweep.lrs, sweep.losses)] == [dict, list, list]:
+            raise ValueError('suggestions, lrs and losses are an object and two lists')
+        for lr in (sweep.lr, *sweep.suggestions.values(), *sweep.lrs):
+            number(lr, 1e-30, 1e30)
+        number(sweep.seconds, 0, 1e9)
+        if not all(type(loss) in (int, float) and not 1e30 < abs(loss) < inf for loss in sweep.losses):
+            raise ValueError('losses are numbers')  # NaN and infinity, too, where a sweep diverges
+        if not len(sweep.lrs) == len(sweep.losses) > 0 or sweep.lrs != sorted(sweep.lrs):
+            raise ValueError('lrs rise, each has a loss')
+        if sweep.rule not in (*RULES, 'none', 'fallback') or sweep.suggestions.keys() - RULES:
+            raise ValueError(f'a rule is one of {", ".join(RULES)}')
+        if not isinstance(sweep.reason, str) or len(sweep.reason) > 1000:
+            raise ValueError('reason is a sentence')
+        return sweep
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the curve, the choice and what other rules suggest."""

@@ -17,7 +17,6 @@ from errors import exit_on_interrupt
 if __name__ == '__main__':
     exit_on_interrupt('train_fastai.py')
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -34,13 +33,14 @@ from fastcore.script import call_parse
 
 from architectures import with_network
 from callbacks.tracking import TOOLS, refuse_missing, tracked
+from checked_file import read_json
 from command_line import one_screen
 from compiled import refuse_uncompilable
 from conclusion import conclude, review_again
 from data.balance import imbalance
 from data.checks import BadImages, write_bad_images
 from data.loaders import get_dls
-from errors import UserError, ends_in_one_line
+from errors import UserError, ends_in_one_line, printable
 from interpret import plots
 from interpret.figures import save_figure
 from interpret.interpretation import GradCAMInterpretation
@@ -51,7 +51,7 @@ from options import loader_options, read_config, refuse_conflicts, settle
 from ranks import first_on_its_machine, gathered, one_of_several, rank0
 from recipes import HOUR, PLATEAU, RECIPES, REFERENCE, SPEEDRUN, Recipe
 from reopen import name_changes, refuse_other_images, says_how_to_go_on
-from run_folder import fingerprint_images, locked, new_run, remove_leftovers, surroundings, write_json
+from run_folder import fingerprint_images, locked, new_run, open_run, remove_leftovers, surroundings, write_json
 from sweep import LRSweep, find_lr
 from training import fit
 
@@ -74,9 +74,9 @@ def load(options: dict[str, Any], recipe: Recipe, folder: Path) -> Learner:
         listed = f'all are listed with the reason in {write_bad_images(folder, e.bad)}{older}'
         raise UserError(f'{e}; {listed}') from e
     sizes = [len(dl.dataset) for dl in dls.loaders]
-    print('{}: {:,} training, {:,} validation, {:,} test images'.format(options['data'], *sizes))
+    print('{}: {:,} training, {:,} validation, {:,} test images'.format(printable(options['data']), *sizes))
     if unbalanced := imbalance(dls.class_counts):
-        print(unbalanced)
+        print(printable(unbalanced))
     with first_on_its_machine():
         return get_learner(dls, path=folder)
 
@@ -107,7 +107,7 @@ def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = (),
         draw(f'augmented/{cls}', plots.plot_augmented, learn.dls, cls)
     if options['lr'] == 'auto' and learn.recipe.lr_rule != 'none':
         sweep = rank0(_swept, learn)
-        print(f'lr {sweep.lr:.3g}: {sweep.rule}, {sweep.reason}')
+        print(f'lr {sweep.lr:.3g}: {sweep.rule}, {printable(sweep.reason)}')
         draw('lr_find', plots.plot_sweep, sweep)
 
     lr = sweep.lr if sweep else learn.recipe.lr if options['lr'] == 'auto' else options['lr']
@@ -123,10 +123,7 @@ def _swept(learn: Learner) -> LRSweep:
     """The result of the learning rate sweep, kept in the run folder from the first time on."""
     file = learn.path / 'sweep.json'
     if file.is_file():
-        try:
-            return LRSweep(**json.loads(file.read_text(encoding='utf-8')))
-        except (ValueError, TypeError) as e:
-            raise UserError(f'{file} is no sweep: delete it, to sweep again') from e
+        return read_json(file, 'sweep', LRSweep.from_dict, nan=True, way_out='delete it, to sweep again')
     sweep = find_lr(learn)
     write_json(file, asdict(sweep))
     return sweep
@@ -168,11 +165,11 @@ def main(
             return rank0(review_again, review, **given)
         kept = rank0(read_config, Path(expanduser(config))) if 'config' in modes else None
         if 'resume' in modes:
-            run = Path(expanduser(resume))
+            run = rank0(open_run, resume)
             kept = rank0(read_config, run / 'config.json')
             refuse_conflicts(given, kept, run)
             if rank0((run / 'report.html').is_file):
-                return print(f'{run} is finished, see {run / "report.html"}')
+                return print(printable(f'{run} is finished, see {run / "report.html"}'))
         options, made_by = rank0(settle, given, kept)
         if 'resume' in modes:
             made_by = kept['recipe']  # whatever its images are called now
@@ -190,7 +187,8 @@ def main(
             run = begin(learn, options, made_by)
         if learn.dls.left_out:
             listed = rank0(write_bad_images, run, learn.dls.left_out)
-            print(f'files left out: {len(learn.dls.left_out):,}; all are listed with the reason in {listed}')
+            left_out = f'files left out: {len(learn.dls.left_out):,}'
+            print(f'{left_out}; all are listed with the reason in {printable(listed)}')
         tool = 'none' if rank_distrib() else options['track']
         with locked(run), says_how_to_go_on(run), tracked(tool, run) as cbs:
             rank0(remove_leftovers, run)

@@ -10,7 +10,7 @@ from fastai.torch_core import get_model, num_distrib
 from torch import Tensor
 
 from callbacks.plateau import ReduceLROnPlateau
-from errors import UserError
+from errors import UserError, printable
 from random_states import all_random_states, restore_random_states
 from ranks import highest, rank0
 from tensor_file import load_tensors, save_tensors
@@ -141,7 +141,7 @@ def load_checkpoint(folder: Path) -> dict | None:
         except FileNotFoundError:
             continue
         except UserError as e:
-            print(f'{e}; it is removed, and the one before it used if there is one')
+            print(f'{printable(e)}; it is removed, and the one before it used if there is one')
             file.unlink()  # or the next checkpoint would keep it in the place of a good one
     return None
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from fastai.callback.tensorboard import TensorBoardCallback
-from PIL import Image
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from errors import printable
 
 
 class Writer(SummaryWriter):
@@ -33,7 +35,7 @@ class RunLogger(TensorBoardCallback):
     def __init__(self, run: Path, config: dict):
         super().__init__(run / 'tensorboard', trace_model=False, log_preds=False)
         self.config, self.writer, self.steps = config, None, 0
-        print(f'to watch: tensorboard --logdir {run.parent}')
+        print(printable(f'to watch: tensorboard --logdir {run.parent}'))
 
     @property
     def train_iter(self) -> int:
@@ -62,12 +64,12 @@ class RunLogger(TensorBoardCallback):
     def after_fit(self):
         """Keep the log open for the results."""
 
-    def log_results(self, summary: dict, pictures: dict[str, Path], weights: Path):
+    def log_results(self, summary: dict, pictures: dict[str, Image], weights: Path):
         """Log what has come out; the weights are in the run's folder already, beside the log."""
         self._open()
         self._add_json('summary', summary)
-        for name, file in pictures.items():
-            self.writer.add_image(name, np.asarray(Image.open(file).convert('RGB')), self.steps + 1, dataformats='HWC')
+        for name, picture in pictures.items():
+            self.writer.add_image(name, np.asarray(picture), self.steps + 1, dataformats='HWC')
 
     def close(self, failed: bool = False):
         """Write what is not yet written."""

@@ -1,6 +1,5 @@
 """A run in an experiment tracker; neither is imported unless it's asked for."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -9,6 +8,8 @@ from pathlib import Path
 
 from fastai.callback.core import Callback
 
+from checked_file import read_json
+from data.pictures import read_picture
 from errors import UserError
 
 TOOLS = 'none', 'tensorboard', 'wandb'
@@ -37,7 +38,8 @@ def tracked(tool: str, run: Path) -> Iterator[list[Callback]]:
     try:
         yield [logger]
         plots = run / 'plots'
-        pictures = {f.relative_to(plots).with_suffix('').as_posix(): f for f in sorted(plots.rglob('*.png'))}
+        files = {f.relative_to(plots).with_suffix('').as_posix(): f for f in sorted(plots.rglob('*.png'))}
+        pictures = {name: picture for name, f in files.items() if (picture := read_picture(f))}
         logger.log_results(_json(run / 'summary.json'), pictures, run / 'models/best.pth')
     except BaseException:
         logger.close(failed=True)
@@ -46,4 +48,4 @@ def tracked(tool: str, run: Path) -> Iterator[list[Callback]]:
 
 
 def _json(file: Path) -> dict:
-    return json.loads(file.read_text('utf-8'))
+    return read_json(file, f'{file.name} of a run', dict)

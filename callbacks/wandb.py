@@ -1,13 +1,15 @@
 """A run in Weights & Biases."""
 
-import json
 import os
+import re
 from pathlib import Path
 from secrets import token_hex
 
 import wandb
 from fastai.callback.wandb import WandbCallback, log_model
+from PIL.Image import Image
 
+from checked_file import read_json
 from errors import UserError
 from run_folder import write_json
 
@@ -28,7 +30,7 @@ class RunLogger(WandbCallback):
         try:
             self.wandb_run = wandb.init(
                 project=os.environ.get('WANDB_PROJECT', 'train-fastai'),
-                id=json.loads(file.read_text('utf-8'))['id'],
+                id=read_json(file, "run's W&B id", _id),
                 resume='allow',
                 name=run.name,
                 dir=run,
@@ -62,10 +64,10 @@ class RunLogger(WandbCallback):
     def after_fit(self):
         """Not as fastai's, which counts steps that there may not have been."""
 
-    def log_results(self, summary: dict, pictures: dict[str, Path], weights: Path):
+    def log_results(self, summary: dict, pictures: dict[str, Image], weights: Path):
         """Log what has come out, the weights as an artifact of the run; UserError where W&B refuses."""
         try:
-            self.wandb_run.log({name: wandb.Image(str(file)) for name, file in pictures.items()})
+            self.wandb_run.log({name: wandb.Image(picture) for name, picture in pictures.items()})
             self.wandb_run.summary.update(summary)
             log_model(weights, metadata={**summary})  # which it makes strings of
         except wandb.Error as e:
@@ -74,3 +76,10 @@ class RunLogger(WandbCallback):
     def close(self, failed: bool = False):
         """Send what is not yet sent."""
         self.wandb_run.finish(exit_code=int(failed))
+
+
+def _id(content: dict) -> str:
+    """The run's id at W&B, which names a folder, too: one that leads elsewhere is a ValueError."""
+    if not re.fullmatch('[0-9a-f]{8}', content['id']):
+        raise ValueError(f'id {content["id"]}')
+    return content['id']

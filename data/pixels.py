@@ -20,6 +20,7 @@ from fastcore.basics import chunked, defaults
 from atomic import remove_parts, replacing
 from bars import progress
 from data.files import BadImage, open_rgb
+from errors import printable
 from fingerprint import fingerprint
 
 SHARE = 1 / 4  # of the machine's memory: what is larger would be read from the disk again in each epoch
@@ -68,7 +69,7 @@ def decoded(root: Path, files: list[Path], size: tuple[int, int]) -> Path | None
                 with part.open('ab') as f:
                     f.write(_checksum(part, file.stem))
     except (OSError, OtherSizeError, BadImage, BrokenExecutor) as e:
-        print(f'images are decoded in each epoch: {e}')
+        print(printable(f'images are decoded in each epoch: {e}'))
         return None
     return file
 

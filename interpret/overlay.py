@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from checked_file import read_table
 from errors import UserError
 from interpret.figures import STYLE, lay_over, new_figure, save_figure
 from interpret.gradcam import grad_cam
@@ -54,8 +55,11 @@ def plot_overlays(image: TensorImage, maps: dict, title: str) -> Figure:
 def _faithfulness(file: Path) -> pd.DataFrame | None:
     if not file.is_file():
         return None
-    try:
-        table = pd.read_csv(file, index_col='layer')
-        return table.astype({'faithful': bool})
-    except (ValueError, KeyError) as e:
-        raise UserError(f'{file} is not as a run leaves it: {" ".join(str(e).split())}') from e
+
+    def parse(table):
+        table = table.set_index('layer')
+        if table['faithful'].dtype != bool or not table.index.is_unique:
+            raise ValueError('a row a layer, and faithful is True or False')
+        return table
+
+    return read_table(file, 'faithfulness.csv of a run', parse)

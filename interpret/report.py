@@ -3,18 +3,19 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from operator import methodcaller
 from pathlib import Path
 
-import pandas as pd
 import torch
 from fastai.torch_core import one_param, to_device
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from matplotlib import colormaps
-from PIL import Image
 
 from atomic import replacing
 from bars import progress
+from checked_file import read_file, read_json, read_table
+from data.pictures import read_picture
 from interpret.embedded import embedded_image, embedded_maps, in_base64
 from interpret.gradcam import grad_cam
 from interpret.interpretation import GradCAMInterpretation
@@ -98,15 +99,23 @@ def _folder(run: Path) -> dict:
     """What the run has left in its folder so far."""
     summary, config, history = (run / name for name in ('summary.json', 'config.json', 'history.csv'))
     plots = {run / f'plots/{name}.png': caption for name, caption in PLOTS.items()}
+    epochs = methodcaller('to_dict', 'records')
     samples = sorted((run / 'plots/augmented').glob('*.png'))
     return {
-        'summary': json.loads(summary.read_text(encoding='utf-8')) if summary.exists() else {},
-        'config': config.read_text(encoding='utf-8') if config.exists() else '',
-        'history': pd.read_csv(history).to_dict('records') if history.exists() else [],
-        'plots': [(caption, embedded_image(Image.open(f), PLOT_SIDE)) for f, caption in plots.items() if f.exists()],
-        'samples': [(f.stem, embedded_image(Image.open(f), SAMPLES_SIDE)) for f in samples[:CLASSES]],
+        'summary': read_json(summary, 'summary.json of a run', dict) if summary.exists() else {},
+        'config': read_file(config, 'config.json of a run', str) if config.exists() else '',
+        'history': read_table(history, 'history.csv of a run', epochs) if history.exists() else [],
+        'plots': list(_pictures({f: caption for f, caption in plots.items() if f.exists()}, PLOT_SIDE)),
+        'samples': list(_pictures({f: f.stem for f in samples[:CLASSES]}, SAMPLES_SIDE)),
         'samples_left_out': len(samples[CLASSES:]),
     }
+
+
+def _pictures(captions: dict[Path, str], side: int) -> Iterator[tuple[str, dict]]:
+    """The caption and the picture of each file that is a picture."""
+    for file, caption in captions.items():
+        if picture := read_picture(file):
+            yield caption, embedded_image(picture, side)
 
 
 def _images(interp: GradCAMInterpretation, idxs: list[int]) -> Iterator[dict]:

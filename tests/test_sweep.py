@@ -1,7 +1,10 @@
+import json
+import math
 import random
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,10 @@ from fastai.callback.schedule import minimum, slide, steep, valley
 from PIL import Image
 from tiny import TINY
 
-from sweep import find_lr, suggest
+import train_fastai
+from errors import UserError
+from interpret.plots import plot_sweep
+from sweep import LRSweep, find_lr, suggest
 
 
 def state(learn):
@@ -125,3 +131,59 @@ def test_a_recipe_may_have_its_own_rate_and_groups(learner):
     sweep = find_lr(learn)
     assert (sweep.lr, sweep.rule) == (0.123, 'none')
     assert sweep.lrs[0] == pytest.approx(1e-4)  # of the last group, which is the others' rate
+
+
+SWEEP = {
+    'lr': 0.1,
+    'rule': 'valley',
+    'reason': 'half way along',
+    'suggestions': {'valley': 0.1, 'steep': 0.2},
+    'lrs': [0.01, 0.1, 1.0],
+    'losses': [2.0, 1.0, 3.0],
+    'seconds': 4,
+}
+ODD = [
+    None, True, 'x', '', '\x1b[31m', -1, 0, math.nan, math.inf, -math.inf, 1e300, 10**400, [], {}, [[1]], ['x'], [None],
+    {'a': 1}, {'valley': []}, [1.0] * 4,
+]  # fmt: skip
+PLACES = [(name,) for name in SWEEP] + [('suggestions', 'valley'), ('lrs', 0), ('lrs', 2), ('losses', 0)]
+FINE = {  # of ODD, as JSON
+    ('reason',): {'"x"', '""', '"\\u001b[31m"'},
+    ('suggestions',): {'{}'},
+    ('seconds',): {'0'},
+    ('losses', 0): {'-1', '0', 'NaN', 'Infinity', '-Infinity'},  # as where a sweep diverges
+}
+
+
+def test_a_sweep_is_read_as_it_was_written():
+    assert asdict(LRSweep.from_dict(json.loads(json.dumps(SWEEP)))) == SWEEP
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_a_sweep_json_of_other_values_is_refused_or_can_be_used(place, tmp_path):
+    file, learn = tmp_path / 'sweep.json', SimpleNamespace(path=tmp_path)
+    for odd in ODD:
+        content = json.loads(json.dumps(SWEEP))
+        holder = content[place[0]] if len(place) > 1 else content
+        holder[place[-1]] = odd
+        file.write_text(json.dumps(content))
+        if json.dumps(odd) in FINE.get(place, ()):
+            sweep = train_fastai._swept(learn)
+            plot_sweep(sweep).canvas.draw()
+            assert isinstance(sweep.lr + sweep.seconds, float)
+            continue
+        with pytest.raises(UserError, match=r'sweep\.json is no sweep \(.*\): delete it, to sweep again$') as e:
+            train_fastai._swept(learn)
+        assert str(e.value).isprintable()
+
+
+@pytest.mark.parametrize('text', [
+    '', '{', '[]', '{}', 'null', '1', '"x"', '[' * 100_000, json.dumps({**SWEEP, 'extra': 1}), json.dumps([SWEEP]),
+    *(json.dumps({k: v for k, v in SWEEP.items() if k != name}) for name in SWEEP),
+    json.dumps({**SWEEP, 'lrs': [0.01, 1.0, 0.1]}), json.dumps({**SWEEP, 'losses': [1.0]}),
+    json.dumps({**SWEEP, 'reason': 'x' * 10**6}),
+])  # fmt: skip
+def test_a_sweep_json_of_another_shape_is_refused(text, tmp_path):
+    (tmp_path / 'sweep.json').write_text(text)
+    with pytest.raises(UserError, match=r'sweep\.json is no sweep'):
+        train_fastai._swept(SimpleNamespace(path=tmp_path))

@@ -59,9 +59,10 @@ def test_layers_that_the_run_does_not_trust_are_stamped(seen, tmp_path, monkeypa
     table.to_csv(learn.path / 'faithfulness.csv', index=False)
     save_overlays(learn, x[:1], preds[:1], [tmp_path / 'a.png'])
     assert list(plotted[0]) == ['layer1', 'layer2\nnot faithful here', 'layer3', 'layer4']
-    (learn.path / 'faithfulness.csv').write_text('layer\n')
-    with pytest.raises(UserError, match=r'faithfulness\.csv is not as a run leaves it'):
-        save_overlays(learn, x[:1], preds[:1], [tmp_path / 'a.png'])
+    for damaged in 'layer\n', 'layer,faithful\na,yes\n', 'layer,faithful\na,True\na,False\n':
+        (learn.path / 'faithfulness.csv').write_text(damaged)
+        with pytest.raises(UserError, match=r'faithfulness\.csv is no faithfulness\.csv of a run'):
+            save_overlays(learn, x[:1], preds[:1], [tmp_path / 'a.png'])
 
 
 def test_a_model_without_maps_is_told_of(seen, tmp_path):
