@@ -1,12 +1,14 @@
 import pytest
 import torch
 
-from errors import UserError, ends_in_one_line
+from errors import UserError, ends_in_one_line, printable
 
 
 @pytest.mark.parametrize(('error', 'said'), [
     (UserError('no such place'), 'no such place'),
     (UserError('a\nb is no folder'), 'a b is no folder'),
+    (UserError('\x1b]0;owned\x07\u202e'), '\\x1b]0;owned\\x07\\u202e'),
+    (FileNotFoundError(2, 'No such file', '\x1b[2J'), '\\x1b[2J: No such file'),
     (FileNotFoundError(2, 'No such file or directory', 'x.png'), 'x.png: No such file or directory'),
     (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB'), 'out of memory: '),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), 'out of memory: '),
@@ -50,3 +52,10 @@ def test_a_reader_who_left_is_named(capsys, handlers):
     with pytest.raises(SystemExit) as e, ends_in_one_line('x.py'):
         raise BrokenPipeError(32, 'Broken pipe')
     assert (e.value.code, capsys.readouterr().err) == (2, 'x.py: nobody reads its output any more\n')
+
+
+def test_printable_changes_nothing_that_can_be_read_and_nothing_twice():
+    name = 'C:\\Bilder\\Käfer 甲虫 it\'s "x"'
+    assert printable(name) == name
+    assert printable('a\nb\x1b[31m\udcff\x9b') == 'a\\nb\\x1b[31m\\udcff\\x9b'
+    assert printable(printable('a\nb')) == printable('a\nb')

@@ -114,6 +114,13 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
     {'options': {**DEFAULTS, 'skip_bad': 'no'}},
     {'options': None},
     {'images': None, 'surroundings': None},
+    {'images': 1},
+    {'surroundings': {'python': ['3.11']}},
+    {'surroundings': {'python': float('nan')}},
+    {'recipe': {**asdict(PLATEAU), 'bias_lr': 0}},
+    {'recipe': {**asdict(PLATEAU), 'std': [0.0, 0.5, 0.5]}},
+    {'recipe': {**asdict(PLATEAU), 'wd': float('nan')}},
+    {'options': {**DEFAULTS, 'data': 'a\0b'}},
 ])  # fmt: skip
 def test_what_is_no_config_is_an_error_of_one_line(tmp_path, changes):
     file = written(tmp_path / 'config.json', **changes)

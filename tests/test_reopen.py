@@ -11,12 +11,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from tiny import tiny_dls, write_images
 
 from errors import UserError
-from reopen import name_changes, refuse_other_images
+from reopen import load_model, load_run, name_changes, read_history, read_summary, refuse_other_images
 from run_folder import fingerprint_images, surroundings
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,12 @@ def start(*args, limit=None, **env):
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'encoding': 'utf-8'}
     env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
     return subprocess.Popen(command, env=env, preexec_fn=before, start_new_session=True, **pipes)
+
+
+@pytest.fixture
+def run_of_images(request):
+    """The fixture `run` of conftest, whose name a function has here."""
+    return request.getfixturevalue('run')
 
 
 def run(*args, **kwargs):
@@ -154,3 +161,75 @@ def test_code_counts_however_small_the_change(tmp_path):
         command = [sys.executable, '-W', 'ignore', '-c', 'from run_folder import *; print(surroundings()["code"])']
         lines.append(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
     assert len(set(lines)) == 2
+
+
+def test_escape_codes_of_a_config_do_not_reach_the_terminal(capsys):
+    name_changes({'surroundings': {**surroundings(), 'python': '\x1b]0;owned\x07\x1b[31m'}})
+    out = capsys.readouterr().out
+    assert out.startswith('changed since the run began: python, \\x1b]0;owned\\x07\\x1b[31m -> ')
+    assert out.removesuffix('\n').isprintable()
+
+
+@pytest.mark.parametrize('place', ['.lock', 'models', 'plots'])
+def test_whoever_uses_a_run_refuses_its_links_first(run_of_images, place, tmp_path, command):
+    home = tmp_path / 'home'
+    (home / 'tmp_work').mkdir(parents=True)
+    (home / 'tmp_work/thesis.txt').write_text('thesis')
+    (run_of_images / 'summary.json').write_text('{}')
+    if (run_of_images / place).is_dir():
+        (run_of_images / place).rename(tmp_path / 'elsewhere')
+    (run_of_images / place).symlink_to(home)
+    for use in load_model, load_run:
+        with pytest.raises(UserError, match=f'{place} is a link'):
+            use(run_of_images)
+    for mode in 'resume', 'review':
+        code, out, err = command(**{mode: run_of_images})
+        assert (code, out) == (2, '')
+        assert f'{place} is a link' in err
+    assert [file.name for file in home.rglob('*')] == ['tmp_work', 'thesis.txt']
+
+
+SUMMARY = {'lr': 0.1, 'seconds': 3, 'test_selected_on': False}
+HISTORY = {
+    'epoch': 0, 'train_loss': 1.0, 'train_accuracy': 0.5, 'valid_loss': 1.0, 'valid_accuracy': 0.5, 'lr': 0.1,
+    'seconds': 2.0,
+}  # fmt: skip
+
+
+def test_what_a_review_takes_of_a_finished_run(tmp_path):
+    (tmp_path / 'summary.json').write_text(json.dumps({**SUMMARY, 'test_accuracy': 0.5}))
+    assert read_summary(tmp_path) == SUMMARY
+    pd.DataFrame([HISTORY, {**HISTORY, 'epoch': 1}]).to_csv(tmp_path / 'history.csv', index=False)
+    assert read_history(tmp_path).epoch.tolist() == [0, 1]
+    pd.DataFrame([{**HISTORY, 'valid_loss': None, 'valid_accuracy': None}]).to_csv(
+        tmp_path / 'history.csv', index=False
+    )
+    assert read_history(tmp_path).valid_loss.isna().all()  # nothing was held out
+
+
+@pytest.mark.parametrize('name', SUMMARY)
+@pytest.mark.parametrize('value', [None, 'x', -1, [], {}, float('nan'), float('inf'), 1e300, '\x1b[31m'])
+def test_a_summary_of_other_values_is_refused(name, value, tmp_path):
+    (tmp_path / 'summary.json').write_text(json.dumps({**SUMMARY, name: value}))
+    with pytest.raises(UserError, match=r'summary\.json is no summary\.json of a run') as e:
+        read_summary(tmp_path)
+    assert str(e.value).isprintable()
+    (tmp_path / 'summary.json').write_text(json.dumps({k: v for k, v in SUMMARY.items() if k != name}))
+    with pytest.raises(UserError, match=r'summary\.json is no summary\.json of a run'):
+        read_summary(tmp_path)
+
+
+@pytest.mark.parametrize('name', HISTORY)
+def test_a_history_of_other_values_is_refused(name, tmp_path):
+    losses = 'train_loss', 'valid_loss'
+    odd = ['x', '[1]'] + ([] if name in losses else [-1, float('inf'), 1e300])
+    for value in odd + ([] if name in (*losses, 'valid_accuracy') else [None]):
+        pd.DataFrame([HISTORY, {**HISTORY, name: value}]).to_csv(tmp_path / 'history.csv', index=False)
+        with pytest.raises(UserError, match=r'history\.csv is no history\.csv of a run'):
+            read_history(tmp_path)
+    pd.DataFrame([HISTORY]).drop(columns=name).to_csv(tmp_path / 'history.csv', index=False)
+    with pytest.raises(UserError, match=r'history\.csv is no history\.csv of a run'):
+        read_history(tmp_path)
+    pd.DataFrame([HISTORY])[:0].to_csv(tmp_path / 'history.csv', index=False)
+    with pytest.raises(UserError, match='no epochs'):
+        read_history(tmp_path)

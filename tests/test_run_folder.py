@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from errors import UserError
-from run_folder import fingerprint, locked, new_run, surroundings, write_json
+from run_folder import fingerprint, locked, new_run, open_run, remove_leftovers, surroundings, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,3 +105,95 @@ with locked(Path({str(run)!r})):
         holder.wait()
     with locked(run):
         pass
+
+
+PLACES = (
+    '.lock', 'config.json', 'report.html', 'models/last.pth', 'models/tmp1', 'plots', 'plots/augmented',
+    'plots/augmented/cat.png', 'tensorboard', 'wandb', 'wandb/latest-run', '.1-0.part',
+)  # fmt: skip
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A run folder, and a home beside it with files that are not the run's."""
+    home = tmp_path / 'home'
+    (home / 'tmp_work').mkdir(parents=True)
+    (home / 'tmp_work/thesis.txt').write_text('thesis')
+    (home / 'precious.txt').write_text('precious')
+    (tmp_path / 'run/models').mkdir(parents=True)
+    return tmp_path / 'run', home
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='links take rights there')
+@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('target', ['home', 'home/precious.txt', 'run', 'nothing'])
+def test_a_link_below_a_run_is_refused_by_name(stranger, place, target):
+    run, home = stranger
+    (run / place).parent.mkdir(parents=True, exist_ok=True)
+    (run / place).symlink_to(home.parent / target)
+    with pytest.raises(UserError, match=re.escape(f'{run / place} is a link')):
+        open_run(run)
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes')
+@pytest.mark.parametrize('place', ['.lock', 'config.json', 'plots/augmented/cat.png'])
+def test_a_pipe_below_a_run_is_refused_by_name(stranger, place):
+    run, _ = stranger
+    (run / place).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(run / place)
+    with pytest.raises(UserError, match=re.escape(f'{run / place} is a pipe')):
+        open_run(run)
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='links take rights there')
+def test_a_run_may_be_reached_by_a_link_and_have_the_links_of_wandb(stranger):
+    run, _ = stranger
+    (run / 'wandb/run-1/logs').mkdir(parents=True)
+    (run / 'wandb/run-1/logs/debug.log').touch()
+    (run / 'wandb/latest-run').symlink_to('run-1')
+    (run / 'wandb/debug.log').symlink_to('run-1/logs/debug.log')
+    (run / 'wandb/debug-core.log').symlink_to('run-1/logs/no longer there')
+    link = run.with_name('link')
+    link.symlink_to(run)
+    assert open_run(link) == link
+    assert open_run(run) == run
+    (run / 'wandb/run-1/files').symlink_to('logs')  # which W&B has not
+    with pytest.raises(UserError, match='files is a link'):
+        open_run(run)
+
+
+def test_home_of_a_run_is_expanded_and_what_is_no_folder_is_for_its_reader_to_miss(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert open_run('~/x') == tmp_path / 'x'
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='a folder is not locked there')
+def test_the_lock_follows_no_link_and_waits_for_no_pipe(stranger):
+    run, home = stranger
+    (run / '.lock').symlink_to(home / 'precious.txt')
+    with pytest.raises(OSError, match=r'\.lock'), locked(run):
+        pass
+    assert (home / 'precious.txt').read_text() == 'precious'
+    (run / '.lock').unlink()
+    os.link(home / 'precious.txt', run / '.lock')
+    with locked(run):
+        pass
+    assert (home / 'precious.txt').read_text() == 'precious'
+    (run / '.lock').unlink()
+    os.mkfifo(run / '.lock')
+    with pytest.raises(UserError, match=r'\.lock is a pipe'), locked(run):
+        pass
+
+
+def test_of_leftovers_only_those_of_a_sweep_and_of_files_go(stranger):
+    run, _ = stranger
+    for name in 'tmpa', 'tmpb', 'tmpc':
+        (run / 'models' / name).mkdir()
+    (run / 'models/tmpa/_tmp.pth').touch()
+    (run / 'models/tmpc/thesis.txt').touch()
+    (run / 'models/tmp.pth').touch()
+    (run / 'plots').mkdir()
+    (run / 'plots/.1-a.part').touch()
+    remove_leftovers(run)
+    left = {file.relative_to(run).as_posix() for file in run.rglob('*')}
+    assert left == {'models', 'models/tmpc', 'models/tmpc/thesis.txt', 'models/tmp.pth', 'plots'}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from time import sleep
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -16,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TINY, tiny_model
 from wandb_log import history, records
 
+import callbacks.wandb
 from callbacks.tensorboard import RunLogger
 from callbacks.tracking import tracked
 from errors import UserError
@@ -289,3 +291,36 @@ def test_the_command_line_logs_a_whole_run(folder, tmp_path, monkeypatch, capsys
     assert {'lr_find', 'accuracy_loss', 'gradcam_mistakes', 'augmented/green'} <= pictures
     summary = log.Tensors('summary/text_summary')[0].tensor_proto.string_val[0].decode()
     assert json.loads(summary.strip('`')) == json.loads((run / 'summary.json').read_text())
+
+
+def test_of_a_strangers_pictures_only_pictures_are_logged(tmp_path, monkeypatch, capsys):
+    logged = {}
+
+    class Logger:
+        def __init__(self, run, config):
+            pass
+
+        def log_results(self, summary, pictures, weights):
+            logged.update(pictures)
+
+        def close(self, failed=False):
+            pass
+
+    monkeypatch.setattr('callbacks.tracking.import_module', lambda name: SimpleNamespace(RunLogger=Logger))
+    (tmp_path / 'config.json').write_text('{}')
+    (tmp_path / 'summary.json').write_text('{}')
+    (tmp_path / 'plots').mkdir()
+    plt.imsave(tmp_path / 'plots/accuracy.png', [[0.0, 1.0]])
+    (tmp_path / 'plots/lr_find.png').write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\nshowpage\n')
+    with tracked('tensorboard', tmp_path):
+        pass
+    assert [(name, picture.size) for name, picture in logged.items()] == [('accuracy', (2, 1))]
+    assert 'lr_find.png is left out: not a' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('content', ['{"id": "../../x"}', '{"id": "0123456789"}', '{"id": 1}', '{}', '[]', '{'])
+def test_a_strangers_id_leads_nowhere_else(tmp_path, content):
+    (tmp_path / 'wandb.json').write_text(content)
+    with pytest.raises(UserError, match=r"wandb\.json is no run's W&B id"):
+        callbacks.wandb.RunLogger(tmp_path, {})
+    assert [file.name for file in tmp_path.iterdir()] == ['wandb.json']
