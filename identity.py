@@ -1,12 +1,13 @@
 """Which training a checkpoint belongs to."""
 
-import json
 from dataclasses import asdict, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from fastai.learner import Learner
 
+from checked_file import read_json
 from errors import UserError, printable
 from recipes import Recipe
 from run_folder import fingerprint_images
@@ -85,6 +86,6 @@ def _images_of_run(run: Path) -> str | None:
     """The fingerprint of the images in a run's config.json; None where it has none."""
     file = run / 'config.json'
     try:
-        return json.loads(file.read_text(encoding='utf-8'))['images'] if file.is_file() else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return read_json(file, 'config.json of a run', itemgetter('images')) if file.is_file() else None
+    except UserError:
         return None

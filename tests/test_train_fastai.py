@@ -241,7 +241,7 @@ def test_review_of_a_run_with_other_tables_changes_nothing(finished, tmp_path, c
     before = {f: f.stat().st_mtime_ns for f in folder.rglob('*') if f.is_file()}
     code, _, err = command(review=folder)
     assert (code, err.count('\n')) == (2, 1)
-    assert 'is not as a run leaves it' in err
+    assert f'{name} is no {name} of a run' in err
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*') if f.is_file()} == before
 
 
