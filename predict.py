@@ -8,6 +8,7 @@ if __name__ == '__main__':
 import os
 import sys
 import warnings
+from hashlib import sha256
 from json import dumps
 from os.path import expanduser
 from pathlib import Path
@@ -23,6 +24,7 @@ from inference import batches, find_files, probabilities
 from interpret.overlay import save_overlays
 from reopen import load_model
 
+NAME_MAX, PATH_MAX = 255, 4000  # bytes of a name and of a path; Linux has 96 more, for a file in the making
 SHOWN = '1st', '2nd', '3rd'  # of an image's classes, in the table; --json has all
 
 
@@ -49,7 +51,16 @@ def _pictures(files: list[Path], folder: Path) -> dict[Path, Path]:
     """Where the picture of each file goes: in `folder` as they lie below their common one, so that no names clash."""
     paths = [os.path.abspath(file) for file in files]
     common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ''
-    return {file: folder / f'{os.path.relpath(path, common)}.png' for file, path in zip(files, paths, strict=True)}
+    return {file: _shortened(folder, os.path.relpath(path, common)) for file, path in zip(files, paths, strict=True)}
+
+
+def _shortened(folder: Path, path: str) -> Path:
+    """`folder`/`path`.png, or where that is too long a name `folder`/START-DIGEST.png, which no other path becomes."""
+    picture, name = folder / f'{path}.png', os.fsencode(os.path.basename(path))
+    if len(name) + len('.png') <= NAME_MAX and len(os.fsencode(os.path.abspath(picture))) <= PATH_MAX:
+        return picture
+    digest = sha256(os.fsencode(path)).hexdigest()[:16]
+    return folder / f'{name[:100].decode(errors="ignore")}-{digest}.png'
 
 
 def as_json(classes: list[str], told: dict[Path, list | str]) -> str:

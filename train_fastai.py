@@ -39,6 +39,7 @@ from compiled import refuse_uncompilable
 from conclusion import conclude, review_again
 from data.balance import imbalance
 from data.checks import BadImages, write_bad_images
+from data.duplicates import write_duplicates
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line, printable
 from interpret import plots
@@ -99,6 +100,7 @@ def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = (),
     result and pictures that are there already stay.
     """
     run, sweep = learn.path, None
+    rank0(write_duplicates, run, learn.dls.duplicates)
 
     def draw(name, plot, *args):
         rank0(lambda: save_figure(plot(*args), run / f'plots/{name}.png'))

@@ -67,7 +67,7 @@ def fit(
     if state:
         refuse_other_training(state, learn, mine, models)
     elif resume:
-        print(f'no checkpoint in {models}: training begins at epoch 0')
+        print(f'no checkpoint in {models}: training begins at epoch 1')
     with deferred_interrupts() as stop:
         checkpoint = Checkpoint(models, checkpoint_minutes, stop, mine, state)
         try:

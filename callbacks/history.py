@@ -16,7 +16,7 @@ class History(Callback):
 
     fastai's CSVLogger keeps its file open (which breaks `learn.export`) and knows no learning rate. Here each epoch
     replaces the file as a whole, so that what is read is always complete. What is saved after an epoch counts to the
-    next one's seconds.
+    next one's seconds. The column `epoch` counts from 0, as fastai does; what people are shown counts from 1.
     """
 
     order = Recorder.order + 1  # after its values, before the trackers change the learning rate

@@ -15,6 +15,7 @@ from fastcore.basics import defaults
 
 from data.balance import count_classes
 from data.batched import Unbatchable
+from data.duplicates import count_duplicates, find_duplicates
 from data.pixels import Pixels, decoded
 from data.seeded import BatchedDL, ImageDL
 from data.sizes import USUAL, told
@@ -22,6 +23,7 @@ from data.sources import Images, find_images
 from data.split import split_off
 from data.transforms import AlbumentationsTransform, BatchedTransform, OpenImage, get_transforms
 from errors import UserError
+from fingerprint import fingerprints
 from recipes import Recipe, recipe_for
 
 
@@ -43,8 +45,10 @@ def get_dls(
     else `valid` of those images, both parts stratified by class; with `valid='test'` it's the test set too, with 0
     there is none. Batches are N x 3 x H x W, normalised, and class indices; H and W, `dls.size`, are `size` or what
     `data.sizes` says, and `dls.resized` is whether the images have another. `dls.class_counts` has the training images
-    of each class, and `dls.left_out` the files that `skip_bad` leaves out, each with the reason. Raises UserError when
-    the images can't be used or are too few.
+    of each class, and `dls.left_out` the files that `skip_bad` leaves out, each with the reason. `dls.duplicates` lists
+    the images that are there more than once (`find_duplicates` says how), and a printed line counts them.
+    `dls.fingerprint` is that of all files, in the loaders' order. Raises UserError when the images can't be used or are
+    too few.
     """
     recipe = recipe or recipe_for(path)
     bs = bs or recipe.bs
@@ -96,6 +100,10 @@ def get_dls(
     )
     dls.recipe, dls.size, dls.resized, dls.left_out = recipe, images.size, images.resized, images.bad
     dls.class_counts = count_classes(train, images.classes)
+    dls.fingerprint, contents = fingerprints(images.path, [*train, *held, *test])
+    dls.duplicates = find_duplicates(images.path, {'train': train, 'valid': held, 'test': test}, contents)
+    if said := count_duplicates(dls.duplicates):
+        print(said)
     return dls
 
 

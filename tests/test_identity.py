@@ -138,7 +138,7 @@ def test_more_epochs_are_the_same_training(learner):
 def test_what_resume_finds_is_said(learner, capsys):
     learn = learner()
     fit(learn, 1, 0.05, resume=True)
-    assert f'no checkpoint in {learn.path}/models: training begins at epoch 0\n' in capsys.readouterr().out
+    assert f'no checkpoint in {learn.path}/models: training begins at epoch 1\n' in capsys.readouterr().out
     fit(learn, 2, 0.05, resume=True)
     assert 'going on at epoch 2, batch 1\n' in capsys.readouterr().out
     fit(learn, 2, 0.05, resume=True)
@@ -151,6 +151,7 @@ def test_images_are_read_once_for_all_fits_of_a_learner(learner, monkeypatch):
     read = []
     monkeypatch.setattr('run_folder.fingerprint', lambda *args: read.append(args) or fingerprint(*args))
     learn = learner()
+    del learn.dls.fingerprint  # as DataLoaders that get_dls hasn't made
     for epochs in 1, 2:
         fit(learn, epochs, 0.05, resume=True)
     assert len(read) == 1
@@ -161,6 +162,7 @@ def test_images_are_read_once_for_all_fits_of_a_learner(learner, monkeypatch):
 
 def test_images_that_are_no_files_are_told_by_their_number(learner):
     learn = learner()
+    del learn.dls.fingerprint
     learn.dls.train_ds.items = list(range(18))
     assert identity(learn)['images'] is None
     assert identity(learn)['number of images'] == [18, 6, 12]

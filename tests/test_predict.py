@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -92,6 +93,23 @@ def test_pictures_of_images_of_the_same_name_go_side_by_side(run, folder, tmp_pa
     for picture in pictures:
         with Image.open(tmp_path / 'out/maps' / picture) as im:
             assert im.width > 3 * im.height  # the image and four layers
+
+
+def test_a_picture_of_an_image_with_a_long_name_gets_a_shorter_one(run, folder, tmp_path, capsys):
+    images = tmp_path / 'named'
+    images.mkdir()
+    names = ['a.jpg', 'x' * 251 + '.jpg', 'x' * 250 + 'y.jpg', 'ä' * 125 + '.jpg', 'z' * 247 + '.jpg']
+    for name in names:
+        (images / name).write_bytes((folder / 'test/red/00.png').read_bytes())
+    assert ended(str(run), [str(images)], gradcam=str(tmp_path / 'maps')) == 0
+    out, err = capsys.readouterr()
+    assert err == ''
+    assert {line.partition('  ')[0] for line in out.splitlines()[1:]} == {str(images / name) for name in names}
+    digests = {name: hashlib.sha256(name.encode()).hexdigest()[:16] for name in names}
+    assert {picture.name for picture in (tmp_path / 'maps').iterdir()} == {
+        'a.jpg.png', 'z' * 247 + '.jpg.png', 'ä' * 50 + f'-{digests[names[3]]}.png',
+        *('x' * 100 + f'-{digests[name]}.png' for name in names[1:3]),
+    }  # fmt: skip
 
 
 def test_without_images_of_the_run_and_where_it_was_moved(run, folder, tmp_path, capsys):

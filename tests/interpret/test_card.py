@@ -82,7 +82,7 @@ def test_says_how_well_it_does_and_how_that_was_chosen(card):
 def test_says_where_nothing_was_held_out_and_how_it_looks(card):
     text = card(recipe=replace(SPEEDRUN, bs=4)).text
     assert '24 training and 0 validation images' in text
-    assert 'The weights are those of the last epoch, 7, counted from 0: no images were held out' in text
+    assert 'The weights are those of the last epoch, 8: no images were held out' in text
     assert 'The test set had no say in it.' in text
     assert 'a mean over views' in text
     assert 'a mean over views' not in card().text

@@ -153,13 +153,13 @@ def test_numbers_of_the_run(page):
     assert text(page.locator('h1')) == 'run <1>'
     assert text(page.locator('.numbers')) == (
         'Test accuracy 41.67% course project (CIFAR-10): 90.33% Mistakes 7 of 12 images '
-        'Best epoch 7 validation accuracy 51.00% Training accuracy 62.50% '
+        'Best epoch 8 validation accuracy 51.00% Training accuracy 62.50% '
         'course project (CIFAR-10): 91.76% Learning rate 0.0125 at its highest Time 1,234 s 1,234 parameters'
     )
     expect(page.get_by_text('This test accuracy was selected on')).to_be_visible()
     assert page.locator('#training img').evaluate_all('all => all.map(e => e.alt)') == list(report.PLOTS.values())
     page.get_by_text('All epochs, as a table').click()
-    assert text(page.locator('#training table')) == 'epoch valid loss lr 0 1.5 0.1 1 1.25 0.02'
+    assert text(page.locator('#training table')) == 'epoch valid loss lr 1 1.5 0.1 2 1.25 0.02'
     expect(page.get_by_alt_text('Augmented training images of the class a "quoted" class')).to_be_visible()
     page.get_by_text('config.json').click()
     assert text(page.locator('pre')) == '{"data": "</script> & <b>"}'
