@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from interpret.figures import STYLE, lay_over, new_figure
+from interpret.fonts import drawable
 
 
 @rc_context(STYLE)
@@ -33,7 +34,7 @@ def plot_map_grid(
     fig.suptitle(title, y=1, va='top')
     for head, ax in zip(maps, axs[0, 1::step], strict=True):
         ax.set_title(head, loc='left', fontweight='bold', pad=20)  # above the line that the first row's text takes
-    for row, image, text, *cams in zip(axs, images, texts, *maps.values(), strict=True):
+    for row, image, text, *cams in zip(axs, images, drawable([*texts]), *maps.values(), strict=True):
         row[0].set_title(text, loc='left')
         image.show(ctx=row[0])
         for cam, axes in zip(cams, row[1:].reshape(-1, step), strict=True):

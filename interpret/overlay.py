@@ -12,6 +12,7 @@ from torch import Tensor
 from checked_file import read_table
 from errors import UserError
 from interpret.figures import STYLE, lay_over, new_figure, save_figure
+from interpret.fonts import drawable
 from interpret.gradcam import grad_cam
 from interpret.interpretation import stamp
 
@@ -43,7 +44,7 @@ def save_overlays(learn: Learner, x: TensorImage, preds: Tensor, files: list[Pat
 def plot_overlays(image: TensorImage, maps: dict, title: str) -> Figure:
     """`image` (3 x H x W in [0, 1]) under `title`, then with each of `maps` (head -> H x W in [0, 1]) laid over it."""
     fig, axs = new_figure(1, 1 + len(maps), figsize=(1.8 * (1 + len(maps)), 2.4), dpi=100)
-    for ax, (head, cam) in zip(axs[0], {title: None, **maps}.items(), strict=True):
+    for ax, (head, cam) in zip(axs[0], {drawable([title])[0]: None, **maps}.items(), strict=True):
         image.show(ctx=ax)
         if cam is not None:
             lay_over(ax, cam)

@@ -9,13 +9,13 @@ import pandas as pd
 from fastai.data.core import DataLoaders
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from callbacks.history import kept_epoch
 from data.batch_at import batch_at
 from interpret.figures import STYLE, new_figure
+from interpret.fonts import drawable
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and in grey by their lightness and line style.
 TRAIN, VALID, OTHER = '#E69F00', '#0072B2', '#666666'
@@ -28,13 +28,16 @@ def _splits(history: pd.DataFrame) -> tuple[str, ...]:
 
 def _plot_metric(ax: Axes, history: pd.DataFrame, metric: str, splits: tuple[str, ...]) -> None:
     """Draw `metric` of `splits` over the epochs, each cut of the learning rate and the epoch whose weights are kept."""
+    history = history.assign(epoch=history.epoch + 1)  # as people count
     best = kept_epoch(history)
     for split in splits:
         name, colour, line = f'{split}_{metric}', *((TRAIN, '--') if split == 'train' else (VALID, '-'))
         ax.plot(history.epoch, history[name], line, color=colour, marker='o', label=f'{split} {metric}')
     which = 'best' if 'valid' in _splits(history) else 'last'
     label = f'{which} epoch {best.epoch:.0f}: ' + (f'{best[name]:.2%}' if metric == 'accuracy' else f'{best[name]:.3f}')
-    ax.plot(best.epoch, best[name], '*', color=colour, markeredgecolor='black', markersize=11, label=label)
+    # hollow, so that the epoch's own point is seen in it
+    star = {'markerfacecolor': 'none', 'markeredgecolor': 'black', 'markersize': 13}
+    ax.plot(best.epoch, best[name], '*', **star, label=label)
 
     # a schedule changes the rate all the time: no cuts
     cuts = history[history.lr.diff() < 0] if (history.lr.diff() == 0).any() else history[:0]
@@ -56,8 +59,9 @@ def _plot_metric(ax: Axes, history: pd.DataFrame, metric: str, splits: tuple[str
 def plot_history(history: pd.DataFrame) -> Figure:
     """The accuracy on the training and the validation set over the epochs.
 
-    `history` has one row an epoch (counted from 0) and the columns epoch, train_loss, train_accuracy, valid_loss,
-    valid_accuracy (fractions) and lr. Dotted lines are the cuts of the learning rate, the star is the best epoch.
+    `history` has one row an epoch (counted from 0, shown from 1) and the columns epoch, train_loss, train_accuracy,
+    valid_loss, valid_accuracy (fractions) and lr. Dotted lines are the cuts of the learning rate, the star is the best
+    epoch.
     """
     fig, axs = new_figure(figsize=(8, 4.5))
     fig.suptitle('Accuracy')
@@ -88,12 +92,6 @@ def plot_sweep(sweep) -> Figure:
     ax = axs[0, 0]
     ax.plot(lrs, losses, color=VALID)
     ax.axvline(sweep.lr, color=TRAIN, linestyle='--', linewidth=1)
-    chosen = {'color': TRAIN, 'markeredgecolor': 'black', 'label': f'chosen, {sweep.rule}: {sweep.lr:.2e}'}
-    ax.plot(sweep.lr, np.interp(sweep.lr, lrs, losses), '*', markersize=14, **chosen)
-    for (rule, lr), marker in zip(sweep.suggestions.items(), cycle('osD^v'), strict=False):
-        if rule != sweep.rule:
-            ax.plot(lr, np.interp(lr, lrs, losses), marker, color='#B0B0B0', markersize=7, label=f'{rule}: {lr:.2e}')
-
     # Above the highest loss on the way down the curve only diverges: half that descent again shows it, unsquashed.
     finite = losses[np.isfinite(losses)]
     if len(finite):
@@ -101,35 +99,25 @@ def plot_sweep(sweep) -> Figure:
         descent = max(finite[: low + 1].max() - finite[low], 0.1 * abs(finite[low]))
         ax.set_ylim(finite[low] - 0.1 * descent, finite[low] + 1.5 * descent)
     ax.set(xscale='log', xlabel='learning rate', ylabel='loss (smoothed)')
+    _mark_rates(ax, sweep, lrs, losses)
     ax.set_title(textwrap.fill(sweep.reason, 100), loc='left', color=OTHER)
     fig.suptitle(f'Learning-rate sweep: {sweep.lr:.2e}')
     ax.legend(loc='upper left')
     return fig
 
 
-@rc_context(STYLE)
-def plot_confusion(cm: np.ndarray, vocab: list[str]) -> Figure:
-    """The confusion matrix `cm` (C x C counts, a row an actual class) with its counts.
-
-    A cell's colour is its share of the actual class on a root scale: rare confusions are seen beside the diagonal.
-    """
-    side = np.clip(0.5 * len(vocab), 3, 16)
-    points = 72 * side / len(vocab)
-    share, norm = cm / np.maximum(cm.sum(1, keepdims=True), 1), PowerNorm(0.4, 0, 1)
-    fig, axs = new_figure(figsize=(side + 2, side + 1.5))
-    ax = axs[0, 0]
-    image = ax.imshow(share, norm=norm, cmap='Blues')
-    for i, j in np.argwhere(cm):
-        colour = 'white' if norm(share[i, j]) > 0.6 else 'black'
-        ax.text(j, i, cm[i, j], ha='center', va='center', fontsize=min(9, points / 2.8), color=colour)
-    ticks = {'fontsize': min(9, points / 1.3)}
-    ax.set_xticks(range(len(vocab)), vocab, rotation=90, **ticks)
-    ax.set_yticks(range(len(vocab)), vocab, **ticks)
-    ax.set(xlabel='predicted', ylabel='actual')
-    ax.grid(False)
-    fig.colorbar(image, label='share of the actual class', format=PercentFormatter(1), shrink=0.8)
-    ax.set_title(f'Confusion matrix: {np.trace(cm)} of {cm.sum()} right ({np.trace(cm) / cm.sum():.2%})', fontsize=11)
-    return fig
+def _mark_rates(ax: Axes, sweep, lrs: np.ndarray, losses: np.ndarray) -> None:
+    """Mark the chosen rate and each other one that a rule suggests; the same rate of several rules is one mark."""
+    rules = {f'{sweep.lr:.2e}': [f'chosen, {sweep.rule}']}
+    for rule, lr in sweep.suggestions.items():
+        if rule != sweep.rule:
+            rules.setdefault(f'{lr:.2e}', []).append(rule)
+    low, high = ax.get_ylim()
+    for (lr, names), marker in zip(rules.items(), '*osD^v', strict=False):
+        loss = np.interp(float(lr), lrs, losses)
+        label = f'{", ".join(names)}: {lr}' + ('' if low <= loss <= high else ' (outside)')
+        colour, size = (TRAIN, 14) if marker == '*' else ('#B0B0B0', 7)
+        ax.plot(float(lr), loss, marker, color=colour, markeredgecolor='black', markersize=size, label=label)
 
 
 @rc_context(STYLE)
@@ -148,7 +136,7 @@ def plot_augmented(dls: DataLoaders, cls: str, n: int = 16) -> Figure:
     rows = int(np.sqrt(n))
     cols = -(-n // rows)
     fig, axs = new_figure(rows, cols, figsize=(1.4 * cols, 1.4 * rows + 0.4))
-    fig.suptitle(cls)
+    fig.suptitle(*drawable([cls]))
     for ax in axs.flat:
         ax.axis('off')
     for ax, (image, _) in zip(axs.flat, samples, strict=False):

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from pictures import overlaps
 from PIL import Image
 from tiny import TINY, tiny_dls, write_images
 
 from interpret.figures import save_figure
 from interpret.plots import (
     plot_augmented,
-    plot_confusion,
     plot_history,
     plot_history_panels,
     plot_sweep,
@@ -59,29 +59,15 @@ def line(ax, label) -> np.ndarray:
     return next(o for o in ax.lines if o.get_label() == label).get_xydata()
 
 
-def in_view(axis, tick) -> bool:
-    low, high = sorted(axis.get_view_interval())
-    return low <= tick.get_loc() <= high
-
-
-def overlaps(fig) -> list[tuple[str, str]]:
-    """Pairs of texts of the figure that cover one another."""
-    fig.draw_without_rendering()
-    axes = [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)]
-    outside = {t.label1 for a in axes for t in a.get_major_ticks() if not in_view(a, t)}
-    texts = [t for t in fig.findobj(plt.Text) if t.get_visible() and t.get_text() and t not in outside]
-    boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
-    return [(a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[i + 1 :] if x.overlaps(y)]
-
-
 def test_history_shows_both_accuracies_the_cuts_and_the_best_epoch():
     fig = plot_history(HISTORY)
     ax = fig.axes[0]
-    np.testing.assert_array_equal(line(ax, 'train accuracy'), HISTORY[['epoch', 'train_accuracy']])
-    np.testing.assert_array_equal(line(ax, 'valid accuracy'), HISTORY[['epoch', 'valid_accuracy']])
-    np.testing.assert_array_equal(line(ax, 'best epoch 4: 77.00%'), [[4, 0.77]])  # of the loss, not of the accuracy
+    np.testing.assert_array_equal(line(ax, 'train accuracy')[:, 0], [1, 2, 3, 4, 5, 6])  # as people count
+    np.testing.assert_array_equal(line(ax, 'train accuracy')[:, 1], HISTORY.train_accuracy)
+    np.testing.assert_array_equal(line(ax, 'valid accuracy')[:, 1], HISTORY.valid_accuracy)
+    np.testing.assert_array_equal(line(ax, 'best epoch 5: 77.00%'), [[5, 0.77]])  # of the loss, not of the accuracy
     cuts = [o.get_xdata()[0] for o in ax.lines if o.get_linestyle() == ':']
-    assert cuts == [2.5, 4.5]  # between the last epoch at the old rate and the first at the new one
+    assert cuts == [3.5, 5.5]  # between the last epoch at the old rate and the first at the new one
     top = ax.child_axes[0]
     assert top.get_xticks().tolist() == cuts
     assert [t.get_text() for t in top.get_xticklabels()] == ['lr 0.02', 'lr 0.004']
@@ -90,7 +76,7 @@ def test_history_shows_both_accuracies_the_cuts_and_the_best_epoch():
 def test_history_panels():
     axes = plot_history_panels(HISTORY).axes
     assert [labels(ax)[0] for ax in axes] == ['train loss', 'valid loss', 'train accuracy', 'valid accuracy']
-    assert [labels(ax)[1] for ax in axes] == [f'best epoch 4: {o}' for o in ('0.600', '0.700', '80.00%', '77.00%')]
+    assert [labels(ax)[1] for ax in axes] == [f'best epoch 5: {o}' for o in ('0.600', '0.700', '80.00%', '77.00%')]
     for ax, column in zip(axes, ('train_loss', 'valid_loss', 'train_accuracy', 'valid_accuracy'), strict=True):
         np.testing.assert_array_equal(line(ax, labels(ax)[0])[:, 1], HISTORY[column])
         assert sum(o.get_linestyle() == ':' for o in ax.lines) == 2
@@ -102,9 +88,19 @@ def test_history_of_any_length(plot, epochs):
     history['epoch'], history['lr'] = range(epochs), np.repeat([0.1, 0.01, 0.001, 0.0001], [25, 12, 8, 5])[:epochs]
     fig = plot(history)
     assert overlaps(fig) == []
-    ticks = [t for t in fig.axes[0].get_xticks() if -0.5 <= t <= epochs - 0.5]
+    ticks = [t for t in fig.axes[0].get_xticks() if 0.5 <= t <= epochs + 0.5]
     assert ticks
     assert all(t == int(t) for t in ticks)
+
+
+@pytest.mark.parametrize('plot', [plot_history, plot_history_panels])
+def test_one_epoch_is_a_point_that_its_star_does_not_hide(plot):
+    for ax in plot(HISTORY[:1]).axes:
+        assert ax.get_xlim() == (0.5, 1.5)
+        assert [t for t in ax.get_xticks() if 0.5 <= t <= 1.5] == [1]
+        (star,) = [o for o in ax.lines if o.get_marker() == '*']
+        assert star.get_markerfacecolor() == 'none'
+        assert any(o.get_marker() == 'o' and (o.get_xydata() == star.get_xydata()).all() for o in ax.lines)
 
 
 def test_a_constant_rate_has_no_cuts():
@@ -115,12 +111,21 @@ def test_a_constant_rate_has_no_cuts():
 def test_sweep_marks_the_choice_and_the_other_suggestions():
     fig = plot_sweep(SWEEP)
     ax = fig.axes[0]
-    assert labels(ax) == ['chosen, valley: 1.00e-02', 'steep: 1.00e-03', 'minimum: 1.00e-02']
-    np.testing.assert_allclose(line(ax, 'chosen, valley: 1.00e-02'), [[1e-2, 1.4]])
+    chosen = 'chosen, valley, minimum: 1.00e-02'  # told together: they'd hide one another
+    assert labels(ax) == [chosen, 'steep: 1.00e-03']
+    np.testing.assert_allclose(line(ax, chosen), [[1e-2, 1.4]])
     np.testing.assert_allclose(line(ax, 'steep: 1.00e-03'), [[1e-3, 1.9]])
     assert ax.get_xscale() == 'log'
     assert ax.get_title('left') == SWEEP.reason
     assert overlaps(fig) == []
+
+
+@pytest.mark.parametrize(('lr', 'loss'), [(1.0, 5.0), (10.0, 900.0)])
+def test_a_suggestion_outside_the_axes_is_told_to_be(lr, loss):
+    sweep = SimpleNamespace(**{**vars(SWEEP), 'suggestions': {'valley': 1e-2, 'slide': lr, 'lowest': lr}})
+    ax = plot_sweep(sweep).axes[0]
+    assert labels(ax) == ['chosen, valley: 1.00e-02', f'slide, lowest: {lr:.2e} (outside)']
+    assert loss > ax.get_ylim()[1]
 
 
 def test_a_diverging_tail_does_not_squash_the_sweep():
@@ -134,22 +139,6 @@ def test_a_sweep_that_failed_is_still_drawn(losses, tmp_path):
     sweep = SimpleNamespace(lr=0.1, rule='fallback', reason='diverged', suggestions={}, losses=losses)
     sweep.lrs = [1e-4, 2e-4, 4e-4][: len(losses)]
     save_figure(plot_sweep(sweep), tmp_path / 'sweep.png')
-
-
-def test_confusion_counts_and_shares():
-    cm = np.array([[8, 2, 0], [0, 0, 0], [1, 0, 3]])
-    ax = plot_confusion(cm, ['a', 'b', 'c']).axes[0]
-    cells = {t.get_position(): t.get_text() for t in ax.texts}
-    assert cells == {(0, 0): '8', (1, 0): '2', (0, 2): '1', (2, 2): '3'}  # x is the predicted class
-    np.testing.assert_allclose(ax.images[0].get_array().filled(-1), [[0.8, 0.2, 0], [0, 0, 0], [0.25, 0, 0.75]])
-    assert ax.get_title() == 'Confusion matrix: 11 of 14 right (78.57%)'
-    assert [t.get_text() for t in ax.get_yticklabels()] == ['a', 'b', 'c']
-
-
-@pytest.mark.parametrize('n', [2, 12])
-def test_confusion_of_few_and_many_classes(n):
-    cm = np.full((n, n), 10) + 90 * np.eye(n, dtype=int)
-    assert overlaps(plot_confusion(cm, [f'the class {i}' for i in range(n)])) == []
 
 
 def test_augmented_shows_the_class_in_true_colours(tmp_path):
@@ -215,6 +204,6 @@ def test_without_validation_only_training_is_shown_and_the_last_epoch(plot):
     fig = plot(history)
     names = [name for ax in fig.axes for name in labels(ax)]
     assert not any('valid' in name for name in names)
-    assert names[-1].startswith(f'last epoch {HISTORY.epoch.iloc[-1]}: ')
+    assert names[-1].startswith('last epoch 6: ')
     assert not any(o.get_linestyle() == ':' for ax in fig.axes for o in ax.lines)  # a schedule has no cuts
     assert overlaps(fig) == []
