@@ -21,6 +21,7 @@ from callbacks.triangle import Triangle
 from compiled import compiled
 from data.unseen import refuse_to_train
 from identity import identity, refuse_other_training
+from errors import printable
 from interrupts import deferred_interrupts
 from ranks import rank0, shared_training
 from winograd import winograd_convolutions
@@ -67,7 +68,7 @@ def fit(
     if state:
         refuse_other_training(state, learn, mine, models)
     elif resume:
-        print(f'no checkpoint in {models}: training begins at epoch 1')
+        print(f'no checkpoint in {printable(models)}: training begins at epoch 1')
     with deferred_interrupts() as stop:
         checkpoint = Checkpoint(models, checkpoint_minutes, stop, mine, state)
         try:
