@@ -20,8 +20,8 @@ from callbacks.plateau import plateau_cbs
 from callbacks.triangle import Triangle
 from compiled import compiled
 from data.unseen import refuse_to_train
-from identity import identity, refuse_other_training
 from errors import printable
+from identity import identity, refuse_other_training
 from interrupts import deferred_interrupts
 from ranks import rank0, shared_training
 from winograd import winograd_convolutions
