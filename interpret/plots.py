@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from callbacks.history import kept_epoch
 from data.batch_at import batch_at
+from interpret.confusion import plot_confusion as plot_confusion  # one of the pictures of a run, too
 from interpret.figures import STYLE, new_figure
 from interpret.fonts import drawable
 

@@ -6,7 +6,7 @@ from fastai.learner import Learner
 
 from atomic import replacing
 from csv_file import write_csv
-from interpret.confusion import plot_confusion
+from interpret import plots
 from interpret.faithfulness import faithfulness
 from interpret.figures import save_figure
 from interpret.interpretation import GradCAMInterpretation
@@ -23,7 +23,7 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
     interp = GradCAMInterpretation.from_learner(learn)
     write_csv(interp.mistakes(k=None), out / 'mistakes.csv')
     write_csv(per_class(interp), out / 'per_class.csv')
-    save_figure(plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
+    save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     try:
         interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))
     except ValueError as e:
