@@ -13,6 +13,7 @@ from fastai.vision.core import TensorImage
 from fastcore.basics import chunked
 from torch import Tensor
 
+from data.batch_at import batch_at
 from data.pixels import Pixels
 from data.transforms import AlbumentationsTransform, BatchedTransform
 
@@ -35,8 +36,17 @@ class SeededDL(TfmdDL):
         self.fake_l.generator = torch.Generator()  # torch's iterators draw their workers' seed from it
 
     def new(self, dataset=None, cls=None, **kwargs):
-        """As TfmdDL's, with the same seed."""
-        return super().new(dataset, cls, **{'seed': self.seed, **kwargs})
+        """As TfmdDL's, with the same seed. Of the same dataset each new one draws differently: `tta` averages them."""
+        dl = super().new(dataset, cls, **{'seed': self.seed, **kwargs})
+        if dataset is None:
+            dl.rng = random.Random(self.rng.getrandbits(32))
+        return dl
+
+    def show_batch(self, b=None, max_n: int = 9, ctxs=None, show: bool = True, unique: bool = False, **kwargs):
+        """As TfmdDL's, which for `unique` repeats the first item forever, and goes on with that after an error."""
+        if unique and b is None:
+            b = batch_at(self, [0] * min(max_n, self.bs or 1))
+        return super().show_batch(b, max_n, ctxs, show, **kwargs)
 
     def before_iter(self):
         """Settle, before any worker starts, what this iteration draws from."""
@@ -154,9 +164,10 @@ class BatchedDL(SeededDL):
         if self.pixels is None or self.bs is None:  # without a batch size, item by item
             yield from super().create_batches(samps)
             return
-        items = list(samps)
-        if self.drop_last:
-            del items[len(items) // self.bs * self.bs :]
-        for idxs in chunked(items, self.bs * self.ahead):
+        for idxs in chunked(samps, self.bs * self.ahead):
+            if self.drop_last:
+                del idxs[len(idxs) // self.bs * self.bs :]
+            if not idxs:
+                return
             x, y = TensorImage(torch.from_numpy(self.pixels[idxs])), TensorCategory(self.labels[idxs])
             yield x, y, self.draws(idxs)

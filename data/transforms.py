@@ -10,6 +10,7 @@ import albumentations as A
 import cv2
 import numpy as np
 import torch
+from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.vision.augment import DisplayedTransform, RandTransform
 from fastai.vision.core import PILImage, TensorImage
 from PIL import Image, ImageOps
@@ -92,14 +93,44 @@ class OpenImage(DisplayedTransform):
         return PILImage.create(ImageOps.fit(image, self.size[::-1], BILINEAR))
 
 
+class FloatImage(TensorImage):
+    """Images that are floats already: fastai's IntToFloatTensor, which divides by 255, leaves them alone."""
+
+
+class NormalizedImage(FloatImage):
+    """Images that are normalised already: fastai's Normalize, which `vision_learner` adds, leaves them alone."""
+
+
+@IntToFloatTensor
+def encodes(self, x: FloatImage) -> FloatImage:  # noqa: D103, fastai's way to add a type to a transform
+    return x
+
+
+@IntToFloatTensor
+def decodes(self, x: FloatImage) -> FloatImage:  # noqa: D103
+    return x
+
+
+@Normalize
+def encodes(self, x: NormalizedImage) -> NormalizedImage:  # noqa: D103, F811
+    return x
+
+
+@Normalize
+def decodes(self, x: NormalizedImage) -> NormalizedImage:  # noqa: D103, F811
+    return x
+
+
 class AlbumentationsTransform(RandTransform):
     """One item transform around two `A.Compose`: `train` for the training set, `valid` for all others.
 
-    Encodes a PILImage to what the Compose gives, a float TensorImage of C x H x W. Decodes back to RGB in [0, 1] with
-    the statistics of the Compose's own Normalize, so that everything that fastai shows has its true colours.
+    Encodes a PILImage to what the Compose gives, C x H x W, which fastai neither divides by 255 nor normalises again.
+    Decodes back to RGB in [0, 1] with the statistics of the Compose's own Normalize, so that everything that fastai
+    shows has its true colours. It works in any fastai DataBlock, after a Resize.
     """
 
-    split_idx, order = None, 0
+    split_idx, order = None, 2  # fastai's Resize has 1, its ToTensor 5
+    key: Sequence[int] | None = None
 
     def __init__(self, train: A.Compose, valid: A.Compose):
         super().__init__(p=1.0)
@@ -107,8 +138,8 @@ class AlbumentationsTransform(RandTransform):
         self.normalize = next((t for t in valid.transforms if isinstance(t, A.Normalize)), None)
 
     def set_draws(self, key: Sequence[int]) -> None:
-        """Let `key` (ints) alone decide what the training Compose draws next."""
-        self.train.set_random_state(np.random.default_rng(key), random.Random(str(key)))
+        """Let `key` (ints) alone decide what the training Compose draws next; without it Python's `random` decides."""
+        self.key = key
 
     def before_call(self, b, split_idx: int | None) -> None:
         """Choose the Compose of the subset that the item comes from."""
@@ -116,7 +147,12 @@ class AlbumentationsTransform(RandTransform):
 
     def encodes(self, x: PILImage) -> TensorImage:
         """H x W x 3 in 0-255 to what the network takes."""
-        return TensorImage(self.compose(image=np.asarray(x))['image'])
+        if self.compose is self.train:
+            # a Compose's own random state is copied into each worker, anew in each epoch
+            key, self.key = self.key or (random.getrandbits(64),), None
+            self.train.set_random_state(np.random.default_rng(key), random.Random(str(key)))
+        x = self.compose(image=np.asarray(x))['image']
+        return NormalizedImage(x) if self.normalize else FloatImage(x) if x.is_floating_point() else TensorImage(x)
 
     def decodes(self, x: TensorImage) -> TensorImage:
         """What the network takes to what a person can look at."""
@@ -144,4 +180,4 @@ class BatchedTransform(AlbumentationsTransform):
     def __call__(self, b: tuple, split_idx: int | None = None, **kwargs) -> tuple:
         """What the network takes."""
         x, *y, draws = b
-        return TensorImage(self.compose(split_idx)(x.as_subclass(Tensor), draws)), *y
+        return NormalizedImage(self.compose(split_idx)(x.as_subclass(Tensor), draws)), *y

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
 from PIL import Image
 from tiny import TINY, tiny_dls
 
@@ -166,7 +167,7 @@ def test_a_plain_learner_takes_the_loaders(folder):
     dls = tiny_dls(folder)
     assert isinstance(dls.train, BatchedDL)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))
-    learn = Learner(dls, model, loss_func=torch.nn.functional.cross_entropy, path=folder)
+    learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), path=folder)
     with learn.no_bar(), learn.no_logging():
         learn.fit(1)
     learn.show_results(max_n=2)
