@@ -4,6 +4,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import fastai.vision.all  # noqa: F401, its modules add methods to Learner: summary, lr_find, to_fp16
 import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import CancelEpochException
@@ -14,6 +15,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import OptimWrapper
+from fastai.torch_core import default_device
 from fastcore.basics import noop
 from torch import Tensor, nn
 
@@ -22,9 +24,10 @@ from bars import shows_bars
 from callbacks.epoch import EpochToLoader
 from callbacks.progress import Progress, SweepBar
 from callbacks.views import MeanOverViews
+from errors import UserError
 from models import SpeedNet
 from optimiser import Muon
-from recipes import Recipe
+from recipes import PLATEAU, Recipe
 
 
 class ResumableLearner(Learner):
@@ -53,6 +56,22 @@ class ResumableLearner(Learner):
         self.path.mkdir(parents=True, exist_ok=True)
         super().export(*args, **kwargs)
 
+    def add_cb(self, cb):
+        """As fastai's; a second MixedPrecision, as of `to_fp16`, takes the first one's place: two would scale twice."""
+        if isinstance(cb, MixedPrecision):
+            self.remove_cb(MixedPrecision)
+        return super().add_cb(cb)
+
+    def to_channelslast(self, *args, **kwargs) -> Learner:
+        """As fastai's, which returns None where there's nothing to do."""
+        return super().to_channelslast(*args, **kwargs) or self
+
+    def freeze_to(self, n: int) -> None:
+        """As fastai's, but say so where nothing is frozen: `freeze` and `fine_tune` expect a group for the head."""
+        super().freeze_to(n)
+        if n < 0 and not self.opt.frozen_idx:
+            print('freeze: all weights are in one parameter group, so nothing is frozen; the whole network trains')
+
 
 def get_learner(
     dls: DataLoaders, recipe: Recipe | None = None, path: str | Path | None = None, initialise: bool = True
@@ -60,17 +79,24 @@ def get_learner(
     """A Learner for `dls` by `recipe` (default: theirs), kept as `learn.recipe`.
 
     `path` is its folder, for weights, history and checkpoints; the default is a new one in runs/, which is printed.
+
+    `dls` are those of `get_dls`, or any fastai DataLoaders of RGB images with one class each; their default recipe is
+    `plateau`, and their own transforms stay. Raises UserError where they are something else.
+
     Mixed precision on a GPU (bf16 where it has it), channels_last everywhere. Without `initialise` nothing is loaded or
     computed that other weights are to replace: neither pretrained ones nor a whitening layer. The rest is as in
     `get_model`.
     """
-    recipe = recipe or dls.recipe
+    recipe = recipe or getattr(dls, 'recipe', PLATEAU)
     if path is None:
         path = Path('runs', f'notebook-{datetime.now():%Y%m%d-%H%M%S-%f}')
         print(f'weights, history and checkpoints will be in {path} (get_learner(dls, path=...) chooses the folder)')
-    model = get_model(recipe, len(dls.vocab), dls.size, initialise)
+    if not isinstance(dls.device, torch.device):  # fastai keeps a name, or None, as it was given
+        dls.to(torch.device(dls.device or default_device()))
+    size = dls.size if hasattr(dls, 'size') else _size_of_images(dls)
+    model = get_model(recipe, len(dls.vocab), size, initialise)
     if isinstance(model, SpeedNet) and initialise:
-        model.whiten(_some(dls))
+        model.whiten(_some(dls, size))
     learn = ResumableLearner(
         dls,
         model,
@@ -113,9 +139,21 @@ def _groups(model: nn.Module, recipe: Recipe) -> list[list[nn.Parameter]]:
     return list(groups.values())
 
 
-def _some(dls: DataLoaders) -> Tensor:
+def _size_of_images(dls: DataLoaders) -> tuple[int, int]:
+    """Height and width of what fastai's own `dls` give; UserError unless it's RGB images with one class each."""
+    x, *y = dls.one_batch()
+    rgb = isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == 3
+    if not (rgb and hasattr(dls, 'vocab') and len(y) == 1 and y[0].ndim == 1 and not y[0].is_floating_point()):
+        raise UserError(
+            'get_learner needs DataLoaders of RGB images with one class each: take those of get_dls, or of an '
+            'ImageBlock and a CategoryBlock'
+        )
+    return tuple(x.shape[2:])
+
+
+def _some(dls: DataLoaders, size: tuple[int, int]) -> Tensor:
     """About 2,000 training images of all classes as validation would see them, N x 3 x H x W; fewer large ones."""
-    items, (h, w) = dls.train.dataset.items, dls.size
+    items, (h, w) = dls.train.dataset.items, size
     n = min(2000, max(10, 2_500_000 // (h * w)))  # 2,000 of 224x224 would take 10 GiB as patches
     dl = dls.test_dl(items[:: -(-len(items) // n)], num_workers=0)
     return torch.cat([x.cpu().as_subclass(Tensor) for (x,) in dl])

@@ -45,13 +45,18 @@ class GradCAMInterpretation(ClassificationInterpretation):
         self.preds, self.targs, self.decoded = preds, targs, preds.argmax(1)
 
     @classmethod
-    def from_learner(cls, learn: Learner, dl: TfmdDL | None = None, act=None) -> 'GradCAMInterpretation':
+    def from_learner(
+        cls, learn: Learner, dl: TfmdDL | int | None = None, act=None, ds_idx: int | None = None
+    ) -> 'GradCAMInterpretation':
         """Predict `dl`, by default the test loader `learn.dls[2]`, or the validation loader where there is none.
 
+        `ds_idx`, or a number as `dl`, is a loader's place in `learn.dls`: fastai's default is 1, the validation loader.
         `act` turns the model's output into probabilities, by default the loss function's activation, else softmax.
         """
         if dl is None:
-            dl = learn.dls[2] if len(learn.dls) > 2 else learn.dls.valid
+            dl = min(2, len(learn.dls) - 1) if ds_idx is None else ds_idx
+        if isinstance(dl, int):
+            dl = learn.dls[dl]
         if not len(dl.dataset):
             raise UserError('there are no images to interpret: give a loader, such as learn.dls.test_dl(files)')
         dl = dl.new(shuffle=False, drop_last=False)
@@ -99,15 +104,25 @@ class GradCAMInterpretation(ClassificationInterpretation):
         """The `k` images, right or wrong, whose label is the most doubtful, worst first; columns as in `mistakes`."""
         return self._table(label_quality(self.preds, self.targs).argsort()[:k])
 
-    def plot_top_losses(self, k: int | list, largest: bool = True, layers=None, **kwargs) -> Figure:
+    def plot_top_losses(
+        self,
+        k: int | list,
+        largest: bool = True,
+        layers=None,
+        nrows: int | None = None,
+        ncols: int | None = None,
+        **kwargs,
+    ) -> Figure:
         """fastai's `plot_top_losses` with the maps of `layers` laid over each image; `k` may be a list of ranks.
 
-        A top loss need not be a mistake: see `plot_gradcam`. `kwargs` go to the figure.
+        A top loss need not be a mistake: see `plot_gradcam`. An image stands with its maps in one of `nrows` rows and
+        `ncols` columns, by default one column. `kwargs`, such as `figsize` in inches, go to the figure.
         """
         idxs = self.top_losses(None, largest)[1]
         idxs = idxs[:k] if isinstance(k, int) else idxs[list(k)]
         title = f'{"Highest" if largest else "Lowest"} losses, and Grad-CAM of the predicted class'
-        return self._plot(idxs.tolist(), layers, title, alone=False, **kwargs)
+        ncols = ncols or (-(-len(idxs) // nrows) if nrows else 1)
+        return self._plot(idxs.tolist(), layers, title, alone=False, ncols=ncols, **kwargs)
 
     def plot_gradcam(self, k: int = 25, layers=None) -> Figure:
         """The `k` worst `mistakes`, one row an image: the image, then for each layer its map, alone and laid over.
