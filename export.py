@@ -1,5 +1,9 @@
 """Write the model of a run as one file for other programs: `python export.py --help`."""
 
+from own_modules import refuse_hidden_modules
+
+refuse_hidden_modules()
+
 from errors import exit_on_interrupt
 
 if __name__ == '__main__':

@@ -1,5 +1,9 @@
 """Classify images with the model of a run: `python predict.py --help`."""
 
+from own_modules import refuse_hidden_modules
+
+refuse_hidden_modules()
+
 from errors import exit_on_interrupt
 
 if __name__ == '__main__':

@@ -12,6 +12,10 @@ Each step takes what the one before returned, and each works in a notebook too:
     interp.plot_top_losses(9)
 """
 
+from own_modules import refuse_hidden_modules
+
+refuse_hidden_modules()
+
 from errors import exit_on_interrupt
 
 if __name__ == '__main__':
