@@ -1,11 +1,13 @@
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations, repeat
 
 import albumentations as A
 import numpy as np
 import pytest
 import torch
+from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from PIL import Image
@@ -134,10 +136,6 @@ def test_predict_takes_a_file_and_an_array(folder, learner):
 
 
 def test_another_transform_runs_image_by_image_and_is_named(folder, monkeypatch, capsys):
-    def rotating(*args):
-        train, valid = get_transforms(*args)
-        return A.Compose([A.Rotate(), *train.transforms]), valid
-
     plain = batches(tiny_dls(folder).valid)
     assert capsys.readouterr().out == ''
     monkeypatch.setattr(loaders, 'get_transforms', rotating)
@@ -189,3 +187,45 @@ def test_every_second_epoch_flips_what_the_one_before_did_not(folder):
         assert 0 < flips[even].sum() < len(plain)
     assert not torch.equal(flips[0], flips[2])
     assert not torch.equal(flips[2], flips[4])
+
+
+def rotating(*args):
+    """A training Compose that has no batched version."""
+    train, valid = get_transforms(*args)
+    return A.Compose([A.Rotate(), *train.transforms]), valid
+
+
+@pytest.mark.parametrize('batched', [True, False])
+def test_one_image_is_shown_in_different_augmentations_and_training_goes_on(folder, monkeypatch, batched):
+    if not batched:
+        monkeypatch.setattr(loaders, 'get_transforms', rotating)
+    dls, untouched = tiny_dls(folder), tiny_dls(folder)
+    assert isinstance(dls.train, BatchedDL) == batched
+    samples = dls.show_batch(unique=True, show=False, max_n=4)[2]
+    assert {str(y) for _, y in samples} == {str(dls.vocab[dls.train_ds[0][1]])}
+    assert all(not torch.equal(one[0], other[0]) for one, other in combinations(samples, 2))
+    dls.show_batch(unique=True, nrows=1)
+    with pytest.raises(TypeError):
+        dls.show_batch(unique=True, ctxs=3)
+    dls.train.epoch = untouched.train.epoch = 1
+    assert_same(batches(dls.train), batches(untouched.train))
+
+
+def test_a_sampler_without_end_is_read_as_far_as_needed(folder):
+    dl = tiny_dls(folder).train
+    dl.get_idxs = lambda: repeat(3)
+    assert dl.one_batch()[1].tolist() == [dl.labels[3]] * 4
+
+
+def test_each_pass_of_tta_draws_anew(learner):
+    learn, passes = learner(replace(TINY, pad=0.5)), []
+
+    class Keep(Callback):
+        def after_pred(self):
+            passes.append((self.dl.after_batch.split_idx, self.x.clone()))
+
+    with learn.no_bar(), learn.added_cbs(Keep()):
+        learn.tta(dl=learn.dls.valid.new(bs=64), n=3)
+    augmented = [x for split, x in passes if split == 0]
+    assert [split for split, _ in passes] == [0, 0, 0, 1]
+    assert all(not torch.equal(one, other) for one, other in combinations(augmented, 2))

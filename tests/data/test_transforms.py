@@ -1,9 +1,14 @@
 from dataclasses import replace
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
+from fastai.data.transforms import Normalize
+from fastai.vision.augment import Resize
 from fastai.vision.core import PILImage
+from fastai.vision.data import ImageDataLoaders
+from tiny import write_images
 
 from data.files import BadImage
 from data.transforms import AlbumentationsTransform, OpenImage, get_transforms
@@ -107,8 +112,6 @@ def test_flip_and_hole_are_uncorrelated(image):
 
 
 def test_an_argument_that_albumentations_ignores_is_an_error(monkeypatch):
-    import albumentations as A
-
     monkeypatch.setattr(A, 'HorizontalFlip', lambda p: A.VerticalFlip(p=p, always_apply=True))
     with pytest.raises(UserWarning, match='always_apply'):
         get_transforms(PLATEAU, SIZE)
@@ -172,3 +175,32 @@ def test_what_cannot_be_resized_is_told_of_where_nobody_has_checked(shape, reaso
     assert OpenImage((32, 32), resized=False, check=True)(tmp_path / 'x.png').shape == (32, 32)
     with pytest.raises(BadImage, match=reason):
         OpenImage((32, 32), resized=True, check=True)(tmp_path / 'x.png')
+
+
+def plain_dls(tmp_path, *composes, **kwargs):
+    """fastai's own loaders of images of one colour, of which the transform changes nothing but the scale."""
+    item_tfms = [Resize(16), AlbumentationsTransform(*composes)]
+    kwargs = {'train': 'train', 'valid': 'test', 'bs': 12, 'num_workers': 0, 'item_tfms': item_tfms, **kwargs}
+    return ImageDataLoaders.from_folder(write_images(tmp_path / 'images', size=(16, 20)), **kwargs)
+
+
+@pytest.mark.parametrize('to_float', [[], [A.ToFloat(255)], [A.Normalize((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))]])
+def test_fastais_own_loaders_neither_divide_by_255_nor_normalise_again(tmp_path, to_float):
+    mean, std = (torch.tensor(o)[None, :, None, None] for o in ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
+    compose = A.Compose([*to_float, A.ToTensorV2()])
+    dls = plain_dls(tmp_path, compose, compose, batch_tfms=Normalize(mean, std))
+    pixels = torch.stack([torch.from_numpy(np.asarray(PILImage.create(f))) for f in dls.valid.items])
+    expected = (pixels[:, :, 2:18].permute(0, 3, 1, 2) / 255 - mean) / std  # the centre of 16x20
+    for dl in dls.valid, dls.test_dl(dls.valid.items):
+        torch.testing.assert_close(torch.Tensor(dl.one_batch()[0]), expected, rtol=1e-5, atol=1e-5)
+    shown = dls.valid._pre_show_batch(dls.valid.one_batch(), max_n=1)[2][0][0]
+    shown = shown / 255 if shown.max() > 1 else shown
+    torch.testing.assert_close(torch.Tensor(shown), pixels[0, :, 2:18].permute(2, 0, 1) / 255, rtol=0, atol=1.01 / 255)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_fastais_own_loaders_draw_anew_in_each_epoch_and_worker(tmp_path, workers):
+    dls = plain_dls(tmp_path, *get_transforms(replace(REFERENCE, flip=0.0), (16, 16)), num_workers=workers, bs=4)
+    holes = [tuple(int(o[0]) for o in hole(x)) for _ in range(2) for xs, _ in dls.train for x in torch.Tensor(xs)]
+    assert len(holes) == 2 * 24
+    assert len({*holes[:24]} ^ {*holes[24:]}) > 10  # of 81 places for a hole; 0 where an epoch repeats the one before

@@ -262,6 +262,12 @@ def test_plot_top_losses_takes_fastais_arguments(interp):
     fig = interp.plot_top_losses(1, layers=['conv'], figsize=(4, 3))
     assert [len(ax.images) for ax in fig.axes] == [1, 2]
     assert fig.get_size_inches().tolist() == [4, 3]
+    for grid, (rows, cols) in {'nrows': (2, 3), 'ncols': (3, 2)}.items():
+        fig = interp.plot_top_losses(5, layers=['conv'], **{grid: 2})
+        assert fig.axes[0].get_gridspec().get_geometry() == (rows, 2 * cols)  # an image and its map
+        assert [len(ax.images) for ax in fig.axes] == [1, 2] * 5 + [0, 0]
+        assert [t.split(', ')[1] for t in row_titles(fig)] == [losses[i] for i in (5, 1, 3, 2, 0)]
+        assert texts(fig).count('conv') == cols
 
 
 def test_a_plain_vision_learner_with_all_its_layers(digits):
@@ -317,3 +323,11 @@ def test_our_own_loaders_show_true_colours(folder):
     for ax, i in zip(fig.axes[::2], interp.top_losses(4)[1].tolist(), strict=True):
         original = np.array(Image.open(learn.dls[2].dataset.items[i])) / 255
         np.testing.assert_allclose(pixels(ax.images[0]), original, atol=1.01 / 255)
+
+
+def test_the_loader_may_be_named_by_its_place(files):
+    learn = Learner(six(files, splits=3), Fixed(P), loss_func=CrossEntropyLossFlat())
+    with learn.no_bar():
+        for kwargs, place in [({}, 2), ({'ds_idx': 0}, 0), ({'dl': 1}, 1)]:
+            interp = GradCAMInterpretation.from_learner(learn, **kwargs)
+            assert interp.dl.dataset is learn.dls[place].dataset
