@@ -39,7 +39,7 @@ from learner import get_learner
 
 PLAIN = replace(TINY, pad=0.0, flip=0.0, hole=0.0, label_smoothing=0.0)
 
-# Source, comparison, call. A source is a chapter of fastbook (https://github.com/fastai/fastbook), T for fastai's vision
+# Source, comparison, call. A source is a chapter of fastbook (https://github.com/fastai/fastbook), T for its vision
 # tutorial (https://docs.fast.ai/tutorial.vision), or L for its reference (docs.fast.ai/learner, interpret, data.core).
 # `=` compares values and pictures; `~` types, shapes and numbers of axes, where something is random or the optimisers
 # differ; `|` the number of images, as ours have Grad-CAM beside them. The calls that train come last.

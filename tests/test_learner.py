@@ -3,8 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.data.block import CategoryBlock, DataBlock, MultiCategoryBlock, RegressionBlock
 from fastai.data.transforms import get_image_files, parent_label
 from fastai.vision.core import PILImageBW
@@ -23,7 +22,8 @@ from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.core import show_results
 from fastai.learner import Learner, Recorder
 def names():
-    return {(c.__name__, name) for c in (Learner, Recorder, DataLoaders, TfmdDL) for name in dir(c)}, len(show_results.methods)
+    methods = {(c.__name__, name) for c in (Learner, Recorder, DataLoaders, TfmdDL) for name in dir(c)}
+    return methods, len(show_results.methods)
 ours = names()
 import fastai.vision.all
 assert names() == ours, names()[0] - ours[0]
@@ -31,6 +31,7 @@ assert ('Learner', 'summary') in ours[0]
 """
 
 
+@pytest.mark.slow
 def test_readmes_import_gives_all_methods_that_fastai_has():
     subprocess.run([sys.executable, '-W', 'ignore', '-c', METHODS], cwd=ROOT, check=True)
 
@@ -61,7 +62,7 @@ def test_loaders_of_something_else_are_refused(tmp_path):
         ((ImageBlock, RegressionBlock), lambda file: 1.5),
     ]:
         dls = DataBlock(blocks, get_items=get_image_files, get_y=get_y).dataloaders(images, bs=4, num_workers=0)
-        with pytest.raises(UserError, match='^get_learner needs DataLoaders of RGB images with one class each'):
+        with pytest.raises(UserError, match=r'^get_learner needs DataLoaders of RGB images with one class each'):
             get_learner(dls, TINY, tmp_path)
 
 
@@ -81,6 +82,6 @@ def test_gradients_are_scaled_once(learner):
     learn.add_cb(MixedPrecision())  # as on a GPU
     learn.to_fp16().to_bf16()
     (mixed,) = (cb for cb in learn.cbs if isinstance(cb, MixedPrecision))
-    assert mixed.dtype == torch.bfloat16
+    assert mixed.amp_mode == AMPMode.BF16
     assert learn.to_channelslast() is learn
     assert not [cb for cb in learn.to_fp32().cbs if isinstance(cb, MixedPrecision)]
