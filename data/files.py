@@ -1,58 +1,60 @@
-"""One image file, whoever made it: decoded as 8-bit RGB, or refused with a reason in words."""
+"""One image, whoever made it and whatever it comes as: decoded as 8-bit RGB, or refused with a reason in words."""
 
-import os
-import stat
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 from fastai.vision.core import PILImage
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile
+from PIL.Image import Transpose
 
-from data.c_stderr import c_stderr
+from data.damage import check_damage, check_entry, refusing
+from data.limits import MAX_EXIF, BadImage, opened
 
-# Those that people keep photographs in, of Pillow's fifty. One of the others is EPS, which it hands to Ghostscript: a
-# program in a file would be run.
-FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM'
-# WebP takes 16 bytes a pixel, the most of all formats. With the 680 MiB of the imports that stays below 2 GiB
-MAX_PIXELS = 80_000_000
-TILEWIDTH, TILELENGTH = 322, 323  # TIFF's numbers for them
-MAX_BYTES = 2**28  # WebP is read whole before its size is known
-MAX_SCANS = 100  # progressive JPEGs have about 10; 100 KB can hold 1,000 empty ones, which took 15 s
 CHECKED = 128  # pixels of the shorter side that a JPEG is decoded to at least, to see whether it's whole
-
-
-class BadImage(ValueError):
-    """A file that can't be used; the message is the reason, without the file's name."""
+TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}  # fmt: skip
 
 
 def open_rgb(file: str | Path, shorter: int | None = None) -> PILImage:
-    """Decode `file` as 8-bit RGB, upright by its EXIF orientation; raise `BadImage`, or what Pillow raises.
+    """Decode `file` as `to_rgb` says; raises `BadImage`, or what Pillow raises.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where its shorter side keeps `shorter` pixels that way: 12 million
-    pixels take 37 ms at a quarter of the size, else 113.
-    Of what is animated or has pages it is the first, as fastai has it. 16-bit grey keeps its high byte, as Pillow does
-    for 16-bit RGB: `convert` would clip it to white. Transparency is dropped, not composited, as fastai does.
+    pixels take 37 ms at a quarter of the size, else 113. Of what is animated or has pages it is the first, as fastai
+    has it.
     """
-    with Image.open(file, formats=FORMATS) as im:
-        sizes = [im.size]
-        if im.format == 'TIFF':  # whose tiles may be larger than the image: 1.7 GiB for 32x32 pixels
-            sizes.append((im.tag_v2.get(TILEWIDTH, 0), im.tag_v2.get(TILELENGTH, 0)))
-        for width, height in sizes:
-            if width * height > MAX_PIXELS:
-                raise BadImage(f'too big: {width}x{height}, and more than {MAX_PIXELS:,} pixels are not opened')
+    with opened(file) as im:
         if shorter:
             im.draft(None, (shorter, shorter))  # which only JPEGs can
-        ImageOps.exif_transpose(im, in_place=True)
-        if im.mode in ('I', 'F'):
-            raise BadImage('32-bit pixels, whose range is not known')
-        if im.mode.startswith('I;16'):
-            im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
-        im.info.pop('transparency', None)  # or Pillow warns that a palette's gets lost
-        return PILImage.create(im.convert('RGB'))
+        return to_rgb(im, close=True)
+
+
+def to_rgb(im: Image.Image, close: bool = False) -> PILImage:
+    """A copy of `im` in 8-bit RGB, upright by its EXIF orientation; raises `BadImage`, or what Pillow raises.
+
+    16-bit grey keeps its high byte, as Pillow does for 16-bit RGB: `convert` would clip it to white. Transparency is
+    dropped, not composited, as fastai does. `im` stays as it is, or with `close` gives its memory back.
+    """
+    if im.mode == 'F' or (im.mode == 'I' and im.format != 'PNG'):  # Pillow before 11.3 opens a 16-bit PNG as I
+        raise BadImage('32-bit pixels, whose range is not known')
+    im.load()
+    turn = TURNS.get(_orientation(im))
+    rgb = im._new(im.im)  # shares the pixels, as fastai's load_image does
+    if close:
+        im.close()
+    if rgb.mode.startswith('I'):
+        rgb = Image.fromarray((np.asarray(rgb) >> 8).astype(np.uint8))
+    rgb.info.pop('transparency', None)  # or Pillow warns that a palette's gets lost
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    return PILImage.create(rgb if close and rgb.mode == 'RGB' else rgb.convert('RGB'))
+
+
+def _orientation(im: Image.Image) -> int:
+    """Of 1, upright, to 8."""
+    if len(im.info.get('exif') or im.info.get('Raw profile type exif') or b'') > 2 * MAX_EXIF:  # the latter is in hex
+        raise BadImage(f'too big: its EXIF, more than {MAX_EXIF:,} bytes; save the image without')
+    return im.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def check_file(file: Path) -> tuple[int, int]:
@@ -61,89 +63,58 @@ def check_file(file: Path) -> tuple[int, int]:
     Damage shows where the format allows: PNG has checksums, and the code words of a JPEG often no longer add up. In the
     other formats, and in part of a JPEG, a changed byte makes just another image, which no reader can tell.
     """
-    with _checked(file) as is_jpeg:
-        if is_jpeg:
-            open_rgb(file, CHECKED)
-            return _jpeg_size(file)
-        return open_rgb(file).shape
+    check_entry(file)
+    with refusing() as printed:
+        check_damage(file, printed)
+        with opened(file) as im:
+            size = im.size
+            if not im.draft(None, (CHECKED, CHECKED)):
+                return to_rgb(im, close=True).shape
+            to_rgb(im, close=True)
+            return size if _orientation(im) in range(5, 9) else size[::-1]
 
 
 def read_image(file: Path, shorter: int | None = None) -> PILImage:
     """What `open_rgb` gives of a file that nobody has checked; raises `BadImage` as `check_file` does."""
-    with _checked(file):
+    check_entry(file)
+    with refusing() as printed:
+        check_damage(file, printed)
         return open_rgb(file, shorter)
 
 
-@contextmanager
-def _checked(file: Path) -> Iterator[bool]:
-    """Look for damage in `file`, say whether it's a JPEG, and make of all that its opening raises a `BadImage`."""
-    _check_entry(file)
-    with c_stderr() as printed, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of unusual metadata, which is not looked at
-        warnings.simplefilter('error', Image.DecompressionBombWarning)
-        try:
-            with file.open('rb') as f:
-                head = f.read(4)
-            if head == b'\x89PNG':
-                with Image.open(file, formats=['PNG']) as im:
-                    im.verify()  # every chunk's checksum: decoding skips those of the pixels
-            is_jpeg = head.startswith(b'\xff\xd8')
-            if is_jpeg:
-                _check_jpeg(file)
-                for line in printed():
-                    if line.startswith('Corrupt JPEG data'):
-                        raise BadImage(f'damaged ({line})')
-            yield is_jpeg
-        except BadImage:
-            raise
-        except Exception as e:  # Pillow's decoders raise nearly every type there is
-            raise BadImage(_reason(e, printed())) from e
+def read_any(item: str | Path | bytes | np.ndarray | Image.Image, shorter: int | None = None) -> PILImage:
+    """What `read_image` gives of an image's file, whatever it comes as; `item` stays as it is. Raises `BadImage`.
 
-
-def _check_entry(file: Path) -> None:
-    """Raise `BadImage` for what isn't a file with something in it: opening a named pipe would wait for ever."""
-    try:
-        found = os.stat(file)
-    except OSError as e:
-        raise BadImage('a broken link' if file.is_symlink() else e.strerror) from e
-    if stat.S_ISDIR(found.st_mode):
-        raise BadImage('a folder, not a file')
-    if not stat.S_ISREG(found.st_mode):
-        raise BadImage('a pipe, socket or device, not a file')
-    if not found.st_size:
-        raise BadImage('empty')
-    if found.st_size > MAX_BYTES:
-        raise BadImage(f'too big: {found.st_size:,} bytes, and more than {MAX_BYTES:,} are not read')
-
-
-def _check_jpeg(file: Path) -> None:
-    """Raise `BadImage` for what would take for ever; let libjpeg print what damage it sees, of which Pillow is silent.
-
-    Of 1,500 JPEGs with one changed byte each, 899 passed Pillow with other pixels; libjpeg warned of 415 of them,
-    through OpenCV, which leaves its warnings be. An eighth of the size needs all the code words and takes 60 us.
+    An array is H x W, or H x W x 1 to 4, the second or fourth transparency, uint8 or uint16. Only a file can be decoded
+    at a fraction for `shorter`: the pixels of a large JPEG that is loaded already differ a little.
     """
-    data = file.read_bytes()
-    if data.count(b'\xff\xda') > MAX_SCANS:
-        raise BadImage(f'damaged, or made to take long: a JPEG with more than {MAX_SCANS} scans')
-    with suppress(cv2.error):  # what it refuses is Pillow's to judge
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION)
+    if isinstance(item, str | Path):
+        return read_image(Path(item), shorter)
+    if isinstance(item, ImageFile.ImageFile) and item._im is None and item.fp and not item.tell():
+        item = _content(item)  # `load` would change the caller's image
+    if isinstance(item, bytes):
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / 'image'
+            file.write_bytes(item)
+            return read_image(file, shorter)
+    with refusing():
+        return to_rgb(_from_array(item) if isinstance(item, np.ndarray) else item)
 
 
-def _jpeg_size(file: Path) -> tuple[int, int]:
-    """Its height and width, upright, without decoding it."""
-    with Image.open(file, formats=FORMATS) as im:
-        return im.size if im.getexif().get(ExifTags.Base.Orientation) in range(5, 9) else im.size[::-1]
+def _content(im: ImageFile.ImageFile) -> bytes:
+    """The file of an image that isn't loaded yet."""
+    at = im.fp.tell()
+    im.fp.seek(0)
+    try:
+        return im.fp.read()
+    finally:
+        im.fp.seek(at)
 
 
-def _reason(e: Exception, printed: list[str]) -> str:
-    """What a decoder raised, and said besides, in words."""
-    if isinstance(e, UnidentifiedImageError):
-        return 'not a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM image'
-    if isinstance(e, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f'too big: more than {MAX_PIXELS:,} pixels are not opened (decompression bomb?)'
-    text = ' '.join(str(e).split()) or type(e).__name__
-    if 'MAX_TEXT' in text:
-        return 'too big: its text or colour profile, a decompression bomb or no use; save the image without'
-    if 'truncated' in text.lower():
-        return 'truncated'
-    return f'damaged ({printed[-1] if printed else text})'  # libtiff's words, where Pillow has 'decoder error -2'
+def _from_array(a: np.ndarray) -> Image.Image:
+    """An array as a PIL image, which has no 16-bit colours."""
+    deep, channels = a.dtype.kind == 'u' and a.dtype.itemsize == 2, a.shape[2] if a.ndim == 3 else 1
+    if not (deep or a.dtype == np.uint8) or a.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or not a.size:
+        raise BadImage(f'an array of {a.dtype}, {a.shape}: give uint8 or uint16, height x width or height x width x 3')
+    a = (a >> 8).astype(np.uint8) if deep else a
+    return Image.fromarray(a[..., 0] if a.ndim == 3 and channels == 1 else a)

@@ -4,7 +4,6 @@ import random
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import albumentations as A
 import cv2
@@ -17,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from data.batched import BatchedCompose
-from data.files import BadImage, open_rgb, read_image
+from data.files import BadImage, open_rgb, read_any
 from data.sizes import Size, odd_ones
 from errors import UserError
 from recipes import Recipe
@@ -70,16 +69,9 @@ class OpenImage(DisplayedTransform):
         self.shorter = 2 * max(size) if resized else None  # a crop of a quarter is then still of its own pixels
 
     def encodes(self, item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
-        """RGB; UserError where the file is no longer what it was, and where it or bytes are checked `BadImage`."""
-        if isinstance(item, bytes):
-            with TemporaryDirectory() as folder:  # of a stranger's, perhaps: they are checked as files are
-                file = Path(folder) / 'image'
-                file.write_bytes(item)
-                image = read_image(file, self.shorter)
-        elif not isinstance(item, str | Path):
-            image = PILImage.create(PILImage.create(item).convert('RGB'))
-        elif self.check:
-            image = read_image(Path(item), self.shorter)
+        """RGB; UserError where the file is no longer what it was, and `BadImage` where it can't be used otherwise."""
+        if self.check or not isinstance(item, str | Path):
+            image = read_any(item, self.shorter)
         else:
             try:
                 image = open_rgb(item, self.shorter)

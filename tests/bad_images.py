@@ -208,7 +208,7 @@ def _refused(rng: np.random.Generator) -> Iterator[tuple[str, str, bytes, str]]:
         yield '80 megapixels', name, data, ODD_SIZE
     jpeg = saved(Image.new('L', (2048, 2048), 100), format='JPEG', progressive=True)
     scan = jpeg[jpeg.rindex(b'\xff\xda') : -2]
-    yield 'bomb', 'scans.jpg', jpeg[:-2] + scan * 10_000 + b'\xff\xd9', 'more than 100 scans'
+    yield 'bomb', 'scans.jpg', jpeg[:-2] + scan * 10_000 + b'\xff\xd9', 'a JPEG with 10,0'
     big = 2**16 - 1
     yield 'bomb', 'png.png', png(2**31 - 1, 2**31 - 1, 8, 2, b''), TOO_BIG
     yield 'bomb', 'jpg.jpg', jpeg.replace(struct.pack('>HH', 2048, 2048), struct.pack('>HH', big, big), 1), TOO_BIG
