@@ -1,5 +1,7 @@
 """One image, whoever made it and whatever it comes as: decoded as 8-bit RGB, or refused with a reason in words."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,9 +26,13 @@ def open_rgb(file: str | Path, shorter: int | None = None) -> PILImage:
     has it.
     """
     with opened(file) as im:
-        if shorter:
-            im.draft(None, (shorter, shorter))  # which only JPEGs can
-        return to_rgb(im, close=True)
+        return _decode(im, shorter)
+
+
+def _decode(im: Image.Image, shorter: int | None) -> PILImage:
+    if shorter:
+        im.draft(None, (shorter, shorter))  # which only JPEGs can
+    return to_rgb(im, close=True)
 
 
 def to_rgb(im: Image.Image, close: bool = False) -> PILImage:
@@ -63,23 +69,27 @@ def check_file(file: Path) -> tuple[int, int]:
     Damage shows where the format allows: PNG has checksums, and the code words of a JPEG often no longer add up. In the
     other formats, and in part of a JPEG, a changed byte makes just another image, which no reader can tell.
     """
-    check_entry(file)
-    with refusing() as printed:
-        check_damage(file, printed)
-        with opened(file) as im:
-            size = im.size
-            if not im.draft(None, (CHECKED, CHECKED)):
-                return to_rgb(im, close=True).shape
-            to_rgb(im, close=True)
-            return size if _orientation(im) in range(5, 9) else size[::-1]
+    with _checked(file) as im:
+        size = im.size
+        if not im.draft(None, (CHECKED, CHECKED)):
+            return to_rgb(im, close=True).shape
+        to_rgb(im, close=True)
+        return size if _orientation(im) in range(5, 9) else size[::-1]
 
 
 def read_image(file: Path, shorter: int | None = None) -> PILImage:
     """What `open_rgb` gives of a file that nobody has checked; raises `BadImage` as `check_file` does."""
+    with _checked(file) as im:
+        return _decode(im, shorter)
+
+
+@contextmanager
+def _checked(file: Path) -> Iterator[Image.Image]:
+    """Open `file` and look for damage; whatever is raised becomes a `BadImage`."""
     check_entry(file)
-    with refusing() as printed:
-        check_damage(file, printed)
-        return open_rgb(file, shorter)
+    with refusing() as printed, opened(file) as im:
+        check_damage(im, file, printed)
+        yield im
 
 
 def read_any(item: str | Path | bytes | np.ndarray | Image.Image, shorter: int | None = None) -> PILImage:

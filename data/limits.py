@@ -32,7 +32,9 @@ MAX_READS = 1_000_000  # pieces from then on; a PNG of 256 MiB usually has 100,0
 MAX_EXIF = 2**17  # bytes, twice what a JPEG's segment holds; each of its thousands of entries may span them all
 MAX_NUMBERS, MAX_TEXT = 2**20, 2**26  # in a TIFF's tags; of a number Pillow makes up to 500 bytes
 TEXT_TYPES = 1, 2, 6, 7  # of TIFF's types, those of one byte
+MAX_STRIP = 2**27  # bytes of its strip or tile, decoded; libtiff holds one besides the image, and writes of 8 KiB
 STRIPS, STRIP_BYTES, COLOURS, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 273, 279, 320, 322, 323, 324, 325
+WIDTH, LENGTH, BITS, SAMPLES, ROWS = 256, 257, 258, 277, 278  # BITS of a sample, SAMPLES of a pixel, ROWS of a strip
 TABLES = STRIPS, STRIP_BYTES, COLOURS, TILES, TILE_BYTES  # are numbers, whatever their type
 MAX_COMMENTS = 1000  # in a PPM that is text; Pillow copies up to a MiB for each
 
@@ -120,17 +122,21 @@ def _check_size(im: Image.Image) -> None:
     """Refuse more pixels than its decoder makes in time and memory."""
     sizes, most = [im.size], MAX_PIXELS
     if im.format == 'TIFF':
-        # tiles may be larger than the image: 1.7 GiB for 32x32 pixels
-        sizes.append((im.tag_v2.get(TILE_WIDTH, 0), im.tag_v2.get(TILE_LENGTH, 0)))
-        if np.sum(im.tag_v2.get(STRIP_BYTES) or im.tag_v2.get(TILE_BYTES) or 0) > 16 * MAX_BYTES:
+        tags = im.tag_v2
+        tile_width, tile_length = tile = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+        sizes.append(tile)  # which may be 1.7 GiB for an image of 32x32
+        if np.sum(tags.get(STRIP_BYTES) or tags.get(TILE_BYTES) or 0) > 16 * MAX_BYTES:
             raise BadImage('made to take long: a TIFF that has the same bytes in many strips')
+        strip = tile_width * tile_length or tags[WIDTH] * min(tags.get(ROWS, MAX_SIDE), tags[LENGTH])
+        if im.tile[0][0] == 'libtiff' and strip * tags.get(SAMPLES, 1) * np.max(tags.get(BITS, 1)) > 8 * MAX_STRIP:
+            raise BadImage(f'too big: a TIFF with strips or tiles of over {MAX_STRIP:,} bytes')
     elif im.format == 'WEBP':
         most = MAX_PIXELS_WEBP
     elif im.tile and im.tile[0][0] in Image.DECODERS:
         most = MAX_PIXELS_PYTHON
     for width, height in sizes:
         if width * height > most or max(width, height) > MAX_SIDE:
-            raise BadImage(f'too big: {width}x{height}, and more than {most:,} pixels are not opened')
+            raise BadImage(f'too big: {width}x{height}; at most {most:,} pixels, {MAX_SIDE:,} a side, are opened')
 
 
 def _check_scans(im: JpegImageFile, f: BufferedReader) -> None:

@@ -102,11 +102,11 @@ def exif(orientation: int) -> bytes:
 
 @cache
 def largest() -> dict[str, bytes]:
-    """Files as large as is opened, of the formats that take the most memory; they take seconds to make."""
+    """Files as large as are opened, of the formats that take the most memory; they take seconds to make."""
     grey = Image.new('L', (10_000, 8000), 100)
     return {
         'progressive.jpg': saved(grey, format='JPEG', progressive=True),
-        'flat.webp': saved(grey.convert('RGB'), format='WEBP', method=0),
+        'flat.webp': saved(grey.convert('RGB').resize((8000, 5000)), format='WEBP', method=0),
         'deep.png': png(10_000, 8000, 16, 0, bytes(20_001 * 8000)),
     }
 
@@ -208,7 +208,7 @@ def _refused(rng: np.random.Generator) -> Iterator[tuple[str, str, bytes, str]]:
         yield '80 megapixels', name, data, ODD_SIZE
     jpeg = saved(Image.new('L', (2048, 2048), 100), format='JPEG', progressive=True)
     scan = jpeg[jpeg.rindex(b'\xff\xda') : -2]
-    yield 'bomb', 'scans.jpg', jpeg[:-2] + scan * 10_000 + b'\xff\xd9', 'a JPEG with 10,0'
+    yield 'bomb', 'scans.jpg', jpeg[:-2] + scan * 10_000 + b'\xff\xd9', 'a JPEG with 10,'
     big = 2**16 - 1
     yield 'bomb', 'png.png', png(2**31 - 1, 2**31 - 1, 8, 2, b''), TOO_BIG
     yield 'bomb', 'jpg.jpg', jpeg.replace(struct.pack('>HH', 2048, 2048), struct.pack('>HH', big, big), 1), TOO_BIG

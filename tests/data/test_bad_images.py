@@ -80,9 +80,9 @@ def test_each_is_used_as_what_it_is_or_refused_with_the_reason(checked):
 
 
 @pytest.mark.slow
-def test_the_whole_check_takes_less_than_two_gibibytes(checked):
+def test_the_whole_check_takes_less_than_one_and_a_half_gibibytes(checked):
     _, _, (_, peak) = checked
-    assert int(peak) < 2 * 2**20  # KiB; torch and fastai alone are a third of it
+    assert int(peak) < 1.5 * 2**20  # KiB; torch and fastai alone are nearly half of it
 
 
 def test_equal_seeds_make_equal_files(tmp_path):
