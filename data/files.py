@@ -30,6 +30,7 @@ def open_rgb(file: str | Path, shorter: int | None = None) -> PILImage:
 
 
 def _decode(im: Image.Image, shorter: int | None) -> PILImage:
+    """The pixels of `im`, a JPEG's at a fraction."""
     if shorter:
         im.draft(None, (shorter, shorter))  # which only JPEGs can
     return to_rgb(im, close=True)
@@ -58,7 +59,7 @@ def to_rgb(im: Image.Image, close: bool = False) -> PILImage:
 
 def _orientation(im: Image.Image) -> int:
     """Of 1, upright, to 8."""
-    if len(im.info.get('exif') or im.info.get('Raw profile type exif') or b'') > 2 * MAX_EXIF:  # the latter is in hex
+    if len(im.info.get('exif') or im.info.get('Raw profile type exif') or b'') > MAX_EXIF:
         raise BadImage(f'too big: its EXIF, more than {MAX_EXIF:,} bytes; save the image without')
     return im.getexif().get(ExifTags.Base.Orientation, 1)
 
