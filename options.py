@@ -28,13 +28,14 @@ DEFAULTS = {
     'workers': None,
     'compile': False,
     'checkpoint_minutes': 5.0,
+    'keep_checkpoints': False,
     'out': 'runs',
     'name': None,
     'track': 'none',
     'skip_bad': False,
 }
 # What changes nothing of what comes out, so that a run may go on with others: images are compared by their content.
-FREE = 'data', 'workers', 'checkpoint_minutes', 'track'
+FREE = 'data', 'workers', 'checkpoint_minutes', 'keep_checkpoints', 'track'
 
 
 def settle(given: dict[str, Any], kept: dict[str, Any] | None = None) -> tuple[dict[str, Any], Recipe]:
@@ -128,6 +129,7 @@ def _check_all(options: dict[str, Any]) -> None:
     _check(o, 'workers', o['workers'] is None or _is(int, 0, o['workers'], 1e4), '0 or more')
     _check(o, 'compile', isinstance(o['compile'], bool), 'true or false')
     _check(o, 'checkpoint_minutes', _is(float, 0, o['checkpoint_minutes'], 1e9), '0 or more')
+    _check(o, 'keep_checkpoints', isinstance(o['keep_checkpoints'], bool), 'true or false')
     _check(o, 'out', isinstance(o['out'], str) and o['out'] != '' and '\0' not in o['out'], 'a folder')
     _check(o, 'name', o['name'] is None or isinstance(o['name'], str), 'the name of a folder')
     _check(o, 'track', o['track'] in TOOLS, f'one of {", ".join(TOOLS)}')

@@ -7,20 +7,25 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from itertools import count
 from os.path import expanduser
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from fastai.data.core import DataLoaders
+from fastai.learner import Learner
 from fastai.torch_core import num_distrib, rank_distrib
 
 from atomic import remove_parts, replacing
 from errors import UserError
 from fingerprint import fingerprint
+from ranks import gathered, rank0
+from recipes import Recipe
 
 try:
     import fcntl
@@ -75,6 +80,17 @@ def open_run(run: str | Path) -> Path:
                 elif not entry.is_file(follow_symlinks=False):
                     raise UserError(f'{entry.path} is a pipe, socket or device: a run has none, remove it')
     return run
+
+
+def begin(learn: Learner, options: dict[str, Any], recipe: Recipe) -> Path:
+    """A new run folder, whose config.json says all that the run is made of."""
+    dls = learn.dls
+    images = fingerprint_images(dls)
+    if len({*gathered(images)}) > 1:
+        raise UserError(f'{dls.path} has not the same images on all machines: copy them from one')
+    model = {'recipe': asdict(recipe), 'classes': list(dls.vocab), 'size': dls.size, 'resized': dls.resized}
+    begun = {'images': images, 'left_out': len(dls.left_out), 'surroundings': surroundings()}
+    return rank0(new_run, options['out'], options['name'], {'options': options, **model, **begun})
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from fastai.torch_core import rank_distrib, set_seed
 from fastcore.script import call_parse
 
 from architectures import with_network
+from bars import progress
 from callbacks.tracking import TOOLS, refuse_missing, tracked
 from checked_file import read_json
 from command_line import one_screen
@@ -46,6 +47,7 @@ from data.checks import BadImages, write_bad_images
 from data.duplicates import write_duplicates
 from data.loaders import get_dls
 from errors import UserError, ends_in_one_line, printable
+from finished import is_finished, marked_unfinished
 from interpret import plots
 from interpret.figures import save_figure
 from interpret.interpretation import GradCAMInterpretation
@@ -53,10 +55,10 @@ from interpret.review import review
 from learner import get_learner
 from models import cifar_resnet18
 from options import loader_options, read_config, refuse_conflicts, settle
-from ranks import first_on_its_machine, gathered, one_of_several, rank0
+from ranks import first_on_its_machine, one_of_several, rank0
 from recipes import HOUR, PLATEAU, RECIPES, REFERENCE, SPEEDRUN, Recipe
 from reopen import name_changes, refuse_other_images, says_how_to_go_on
-from run_folder import fingerprint_images, locked, new_run, open_run, remove_leftovers, surroundings, write_json
+from run_folder import begin, locked, open_run, remove_leftovers, write_json
 from sweep import LRSweep, find_lr
 from training import fit
 
@@ -86,17 +88,6 @@ def load(options: dict[str, Any], recipe: Recipe, folder: Path) -> Learner:
         return get_learner(dls, path=folder)
 
 
-def begin(learn: Learner, options: dict[str, Any], recipe: Recipe) -> Path:
-    """A new run folder, whose config.json says all that the run is made of."""
-    dls = learn.dls
-    images = fingerprint_images(dls)
-    if len({*gathered(images)}) > 1:
-        raise UserError(f'{dls.path} has not the same images on all machines: copy them from one')
-    model = {'recipe': asdict(recipe), 'classes': list(dls.vocab), 'size': dls.size, 'resized': dls.resized}
-    begun = {'images': images, 'left_out': len(dls.left_out), 'surroundings': surroundings()}
-    return rank0(new_run, options['out'], options['name'], {'options': options, **model, **begun})
-
-
 def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = (), resume: bool = False) -> None:
     """The whole job in the run folder `learn.path`: augmented samples, sweep, training, review, summary and page.
 
@@ -107,9 +98,10 @@ def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = (),
     rank0(write_duplicates, run, learn.dls.duplicates)
 
     def draw(name, plot, *args):
-        rank0(lambda: save_figure(plot(*args), run / f'plots/{name}.png'))
+        file = run / f'plots/{name}.png'
+        rank0(lambda: file.is_file() or save_figure(plot(*args), file))
 
-    for cls in learn.dls.vocab:
+    for cls in progress(list(learn.dls.vocab), 'augmented samples'):
         draw(f'augmented/{cls}', plots.plot_augmented, learn.dls, cls)
     if options['lr'] == 'auto' and learn.recipe.lr_rule != 'none':
         sweep = rank0(_swept, learn)
@@ -122,7 +114,8 @@ def train(learn: Learner, options: dict[str, Any], cbs: Sequence[Callback] = (),
     draw('accuracy', plots.plot_history, history)
     draw('accuracy_loss', plots.plot_history_panels, history)
     seconds = history.seconds.sum() + (sweep.seconds if sweep else 0)
-    rank0(conclude, learn, history, lr, options['valid'] == 'test', seconds)
+    if not rank0((run / 'report.html').is_file):  # with it only the tracker has something left to log
+        rank0(conclude, learn, history, lr, options['valid'] == 'test', seconds)
 
 
 def _swept(learn: Learner) -> LRSweep:
@@ -152,6 +145,7 @@ def main(
     workers: int | None = None,  # processes that load images: as needed
     compile: bool = False,  # train by torch.compile's code
     checkpoint_minutes: float | None = None,  # between checkpoints in an epoch: 5
+    keep_checkpoints: bool = False,  # also when the run is finished
     out: str | None = None,  # the folder of all runs: runs
     name: str | None = None,  # the run's own folder in it: a time stamp
     track: Annotated[str | None, {'choices': list(TOOLS)}] = None,  # log to tensorboard or wandb
@@ -174,7 +168,7 @@ def main(
             run = rank0(open_run, resume)
             kept = rank0(read_config, run / 'config.json')
             refuse_conflicts(given, kept, run)
-            if rank0((run / 'report.html').is_file):
+            if rank0(is_finished, run):
                 return print(printable(f'{run} is finished, see {run / "report.html"}'))
         options, made_by = rank0(settle, given, kept)
         if 'resume' in modes:
@@ -196,7 +190,8 @@ def main(
             left_out = f'files left out: {len(learn.dls.left_out):,}'
             print(f'{left_out}; all are listed with the reason in {printable(listed)}')
         tool = 'none' if rank_distrib() else options['track']
-        with locked(run), says_how_to_go_on(run), tracked(tool, run) as cbs:
+        mark = marked_unfinished(run, options['keep_checkpoints'])
+        with locked(run), says_how_to_go_on(run), mark, tracked(tool, run) as cbs:
             rank0(remove_leftovers, run)
             learn.path = run
             train(learn, options, cbs, 'resume' in modes)

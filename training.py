@@ -20,7 +20,8 @@ from callbacks.plateau import plateau_cbs
 from callbacks.triangle import Triangle
 from compiled import compiled
 from data.unseen import refuse_to_train
-from errors import printable
+from errors import UserError, printable
+from finished import is_finished
 from identity import identity, refuse_other_training
 from interrupts import deferred_interrupts
 from ranks import rank0, shared_training
@@ -43,9 +44,9 @@ def fit(
     `models/best.pth` in `learn.path`, and a checkpoint there each epoch and every `checkpoint_minutes` within one:
     `resume` goes on from it to the same end, on a CPU bit for bit, as if nothing had stopped it; where there is none it
     begins at the start and says so. The first Ctrl-C stops after the batch with a checkpoint written, the second at
-    once. Raises UserError where there are no training images, where the checkpoint belongs to another training, and
-    where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides. `compile` trains by the code
-    of `torch.compile`.
+    once. Raises UserError where there are no training images, where the checkpoint belongs to another training or a
+    finished run has none, and where no epoch improved on nothing, as after a loss of NaN. `cbs` are called besides.
+    `compile` trains by the code of `torch.compile`.
     """
     refuse_to_train(learn.dls)
     keep_freed_memory()
@@ -67,6 +68,8 @@ def fit(
     mine, state = identity(learn), rank0(load_checkpoint, models) if resume else None
     if state:
         refuse_other_training(state, learn, mine, models)
+    elif resume and is_finished(learn.path):
+        raise UserError(f'{learn.path} is finished, without a checkpoint to go on from: train in another folder')
     elif resume:
         print(f'no checkpoint in {printable(models)}: training begins at epoch 1')
     with deferred_interrupts() as stop:

@@ -1,32 +1,38 @@
-"""Kill a small training run with SIGKILL at random moments, resume it until it is done, and compare what comes out.
+"""Kill small training runs with SIGKILL, resume each until it is done, and compare what comes out.
 
-    python benchmarks/kill.py --kills 100
+    python benchmarks/kill.py --kills 60 --out results/kill.json
 
-Each run is killed again and again, each time after a random time, at most six tenths of what one takes when left alone,
-and then goes on with `--resume`. What has to come out the same, bit for bit: the weights in best.pth and last.pth, and
-all else that last.pth has but the seconds; history.csv but the seconds; mistakes.csv; the test accuracy. Half of the
-runs load their images with two workers, all write a checkpoint after each batch. Prints how many kills hit which phase.
+The recipes `plateau` and `speedrun` are run with 0 and with 2 workers, each with a quarter of the kills. Of these two
+thirds are to hit training or validation, a sixth a write in models/, and the others any moment. A kill that hits
+another phase counts there, and is repeated. All has to come out as of a run left alone, bit for bit: the weights in
+best.pth and last.pth, and the rest of last.pth but its seconds; history.csv but its seconds; mistakes.csv; the
+test accuracy. Fewer than 12 kills are all of `speedrun`. Prints how many kills hit which phase.
 """
 
 import csv
-import json
 import os
 import random
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
 
 import numpy as np
-import torch
+import pandas as pd
+from ending import ending, unreadable
 from fastcore.script import call_parse
 from PIL import Image
 
 SCRIPT = Path(__file__).parents[1] / 'train_fastai.py'
-OPTIONS = ['--epochs', '3', '--bs', '2', '--valid', '0.25', '--recipe', 'reference', '--checkpoint-minutes', '0']
-LONGEST = 0.6  # so that few runs end before they are killed
+# not a checkpoint after each batch: training is to be hit, too, and not only the writes
+OPTIONS = ['--epochs', '6', '--bs', '2', '--valid', '0.25', '--checkpoint-minutes', '0.01', '--keep-checkpoints']
+RUNS = ('speedrun', 0), ('plateau', 2), ('speedrun', 2), ('plateau', 0)  # recipe and workers
+TRAINING, WRITE, ANY = 'training or validation', 'a write in models/', 'any moment'
+GOING_ON = 'going on at epoch', 'no checkpoint in', 'nothing is left to train'  # what a resumed run prints first
+LONGEST = 0.6  # of the time that a whole run takes, so that few runs end before they are killed at any moment
 
 
 def _write_images(root: Path) -> Path:
@@ -42,118 +48,99 @@ def _write_images(root: Path) -> Path:
     return root
 
 
-def _run(tmp: str, name: str, *args) -> subprocess.Popen:
-    """Start train_fastai.py, in a new folder unless `args` resume one."""
-    where = [] if '--resume' in args else [*OPTIONS, '--out', tmp, '--name', name]
-    command = [sys.executable, SCRIPT, *map(str, [*where, *args])]
-    with Path(tmp, f'{name}.log').open('a') as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+class Run:
+    """train_fastai.py with a folder of its own, in one process after the other."""
+
+    def __init__(self, tmp: str, name: str, data: Path, recipe: str, workers: int):
+        self.folder, self.log = Path(tmp, name), Path(tmp, f'{name}.log')
+        self.workers = ['--workers', str(workers)]
+        self.options = ['--data', data, '--recipe', recipe, *OPTIONS, '--out', tmp, '--name', name]
+        self.start()
+
+    def start(self):
+        """Begin, or go on where the folder is there."""
+        self.resumed, self.stale = self.folder.exists(), self._parts()
+        options = ['--resume', self.folder] if self.resumed else self.options
+        command = [sys.executable, SCRIPT, *map(str, options), *self.workers]
+        with self.log.open('w') as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+    def _parts(self) -> set[Path]:
+        return {*self.folder.glob('models/.*.part')}
+
+    def phase(self) -> str:
+        """What the process is at, as its folder and its output tell."""
+        said = self.log.read_text()
+        if not self.folder.exists():
+            return 'before the run folder'
+        if self.resumed and not any(text in said for text in GOING_ON):
+            return 'before the training goes on'
+        if self._parts() - self.stale:
+            return WRITE
+        if (self.folder / 'plots/accuracy.png').exists():
+            return 'review'
+        return TRAINING if [*self.folder.glob('models/last*.pth')] else 'before the first checkpoint'
+
+    def kill(self, target: str, seconds: float) -> str | None:
+        """Kill it `seconds` after the phase `target` begins; the phase that was hit, or None where it ends before."""
+        while target not in (ANY, self.phase()) and self.process.poll() is None:
+            sleep(0.002)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+            return None
+        self.process.kill()
+        self.process.wait()
+        return self.phase()
 
 
-def _ended(process: subprocess.Popen, seconds: float) -> bool:
-    """Whether `process` ends by itself; it is killed after `seconds`."""
-    sleep(seconds)
-    if process.poll() is not None:
-        return True
-    process.kill()
-    process.wait()
-    return False
+def _targets(kills: int, rng: random.Random) -> list[str]:
+    """What that many kills are to hit, in a random order."""
+    training, write = round(2 / 3 * kills), max(1, round(kills / 6))
+    return rng.sample([TRAINING] * training + [WRITE] * write + [ANY] * (kills - training - write), kills)
 
 
-def _phase(run: Path) -> str:
-    """What the killed run was at, as its folder tells."""
-    if not run.exists():
-        return 'before the run folder'
-    if list(run.glob('models/.*.part')):
-        return 'a write in models/'
-    if not (run / 'sweep.json').exists():
-        return 'samples and sweep'
-    if not list(run.glob('models/last*.pth')):
-        return 'training, before the first checkpoint'
-    if not (run / 'plots/accuracy_loss.png').exists():
-        return 'training or validation'
-    return 'review'
-
-
-def _unreadable(run: Path) -> list[Path]:
-    """Files, under their final names, that can't be read."""
-    bad = []
-    for file in run.rglob('*'):
-        try:
-            if file.suffix == '.pth':
-                torch.load(file, weights_only=True)
-            elif file.suffix == '.json':
-                json.loads(file.read_text())
-            elif file.suffix == '.png':
-                Image.open(file).load()
-            elif file.suffix == '.csv':
-                list(csv.DictReader(file.open(), strict=True))
-        except Exception as e:  # whatever makes a file unreadable counts, and each reader has its own
-            print(f'{file}: {e}')
-            bad.append(file)
-    return bad
-
-
-def _ending(run: Path) -> dict:
-    """What has to be the same, as comparable values."""
-    last = torch.load(run / 'models/last.pth', weights_only=True)
-    del last['callbacks']['history']  # it's in history.csv, and has the seconds
-    rows = [{**row, 'seconds': None} for row in csv.DictReader((run / 'history.csv').open())]
-    return {
-        'best.pth': _bits(torch.load(run / 'models/best.pth', weights_only=True)),
-        'last.pth': _bits(last),
-        'history.csv': rows,
-        'mistakes.csv': (run / 'mistakes.csv').read_text(),
-        'test accuracy': json.loads((run / 'summary.json').read_text())['test_accuracy'],
-    }
-
-
-def _bits(content):
-    """`content` with each tensor as its type, shape and bytes."""
-    if isinstance(content, dict):
-        return {key: _bits(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_bits(value) for value in content]
-    if isinstance(content, torch.Tensor):
-        return content.dtype, content.shape, content.contiguous().numpy().tobytes()
-    return content
+def _killed(tmp: str, data: Path, recipe: str, workers: int, kills: int, rng: random.Random) -> dict:
+    """How many kills and runs there were with this recipe and number of workers, and what they did."""
+    counts, phases = dict.fromkeys(('runs', 'kills', 'mismatches', 'unreadable'), 0), Counter()
+    start, alone = perf_counter(), Run(tmp, f'{recipe}-{workers}-alone', data, recipe, workers)
+    assert alone.process.wait() == 0, alone.log.read_text()
+    whole, expected = perf_counter() - start, ending(alone.folder)
+    trained = sum(float(row['seconds']) for row in csv.DictReader((alone.folder / 'history.csv').open()))
+    targets = _targets(kills, rng)
+    longest = {TRAINING: 1.5 * trained / kills, WRITE: 0.02, ANY: LONGEST * whole}
+    while targets:
+        run = Run(tmp, f'{recipe}-{workers}-{counts["runs"]}', data, recipe, workers)
+        while targets and (hit := run.kill(targets[-1], rng.uniform(0, longest[targets[-1]]))):
+            counts['kills'] += 1
+            counts['unreadable'] += len(unreadable(run.folder))
+            phases[hit] += 1
+            print(f'{recipe}, {workers} workers, kill {counts["kills"]}: {hit}', file=sys.stderr, flush=True)
+            if targets[-1] in (hit, ANY):
+                targets.pop()
+            run.start()
+        assert run.process.wait() == 0, run.log.read_text()
+        differences = [key for key, value in ending(run.folder).items() if value != expected[key]]
+        if differences:
+            print(f'{run.folder.name} differs in {differences}')
+        counts['runs'] += 1
+        counts['mismatches'] += bool(differences)
+    return {'recipe': recipe, 'workers': workers, **counts, **phases}
 
 
 @call_parse
 def main(
-    kills: int = 100,  # how often to kill
+    kills: int = 60,  # how often to kill, at least
     seed: int = 0,  # of the moments
     out: str | None = None,  # a JSON file for the counts
 ):
     """Kill, resume, compare."""
-    rng, phases = random.Random(seed), Counter()
-    counts = dict.fromkeys(('kills', 'runs', 'resumes', 'mismatches', 'unreadable'), 0)
+    rng, start = random.Random(seed), perf_counter()
+    runs = RUNS if kills >= 3 * len(RUNS) else RUNS[:1]
     with TemporaryDirectory() as tmp:
         data = _write_images(Path(tmp) / 'images')
-        start = perf_counter()
-        _run(tmp, 'alone', '--data', data, '--workers', 0).wait()
-        whole = perf_counter() - start
-        expected = _ending(Path(tmp, 'alone'))
-        while counts['kills'] < kills:
-            name = f'run{counts["runs"]}'
-            run, workers = Path(tmp, name), 2 * (counts['runs'] % 2)
-            process = _run(tmp, name, '--data', data, '--workers', workers)
-            while counts['kills'] < kills and not _ended(process, rng.uniform(0, LONGEST * whole)):
-                counts['kills'] += 1
-                phases[_phase(run)] += 1
-                counts['unreadable'] += len(_unreadable(run))
-                begun = run.exists()
-                counts['resumes'] += begun
-                process = _run(tmp, name, *(['--resume', run] if begun else ['--data', data, '--workers', workers]))
-                print(f'\r{counts["kills"]} kills', end='', file=sys.stderr, flush=True)
-            assert process.wait() == 0, f'{name} does not end'
-            counts['runs'] += 1
-            differences = [key for key, value in _ending(run).items() if value != expected[key]]
-            counts['mismatches'] += bool(differences)
-            if differences:
-                print(f'{name} differs in {differences}')
-    report = {**counts, 'phases': dict(phases.most_common()), 'seconds alone': round(whole, 1)}
-    print('\n'.join(f'{key}: {value}' for key, value in report.items()))
+        table = pd.DataFrame([_killed(tmp, data, *which, -(-kills // len(runs)), rng) for which in runs])
+    table = table.fillna(0).convert_dtypes()
+    print(table.to_string(index=False), f'{(perf_counter() - start) / 60:.0f} minutes', sep='\n')
     if out:
-        Path(out).write_text(json.dumps(report, indent=2) + '\n')
-    sys.exit(bool(counts['mismatches'] or counts['unreadable']))
+        table.to_json(out, orient='records', indent=2)
+    sys.exit(bool(table.mismatches.any() or table.unreadable.any()))

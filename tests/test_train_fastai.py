@@ -73,7 +73,7 @@ def test_run_folder_is_complete(finished):
     tables = {f'{name}.json' for name in ('config', 'sweep', 'summary')}
     tables |= {f'{name}.csv' for name in ('history', 'mistakes', 'per_class', 'faithfulness')}
     tables |= {'report.html', 'model_card.md', '.lock'}
-    tables |= {f'models/{name}.pth' for name in ('best', 'last', 'last.previous')}
+    tables |= {'models/best.pth'}
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
 
@@ -408,8 +408,8 @@ def test_help_fits_a_screen_and_names_every_option():
     assert len(lines) <= 30
     options = [re.match(r'  --([\w-]+)( \([\w|]+\))? +\S', line) for line in lines[6:-2]]
     names = (
-        'data recipe arch pretrained size epochs bs lr valid fraction seed workers compile checkpoint-minutes out name '
-        'track skip-bad config resume review'
+        'data recipe arch pretrained size epochs bs lr valid fraction seed workers compile checkpoint-minutes '
+        'keep-checkpoints out name track skip-bad config resume review'
     )
     assert [option and option[1] for option in options] == names.split()  # None where a text goes on in a second line
     assert lines[-1] == 'exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interrupted'

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -324,3 +325,41 @@ def test_a_strangers_id_leads_nowhere_else(tmp_path, content):
     with pytest.raises(UserError, match=r"wandb\.json is no run's W&B id"):
         callbacks.wandb.RunLogger(tmp_path, {})
     assert [file.name for file in tmp_path.iterdir()] == ['wandb.json']
+
+
+@pytest.mark.parametrize('tool', ['tensorboard', 'none'])
+@pytest.mark.parametrize('at', ['before the log', 'after the log'])
+def test_a_run_killed_after_its_page_has_only_the_rest_to_do(folder, tmp_path, command, monkeypatch, tool, at):
+    monkeypatch.setattr('learner.get_model', tiny_model)
+    options = {'data': folder, 'bs': 6, 'valid': 0.25, 'epochs': 1, 'lr': 0.01, 'track': tool, 'out': tmp_path}
+    run = tmp_path / 'a'
+
+    @contextmanager
+    def killed(*args):
+        with tracked(*args) as cbs:
+            yield cbs
+            if at == 'before the log':
+                raise Killed
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr('train_fastai.tracked', killed)
+        with pytest.raises(Killed):
+            command(**options, name='a')
+    assert (run / 'report.html').is_file()
+    assert (run / 'models/last.pth').is_file()
+    kept = {file: file.stat().st_mtime_ns for file in run.rglob('*') if file.suffix in ('.html', '.csv', '.png')}
+    del kept[run / 'history.csv']
+    monkeypatch.setattr('train_fastai.conclude', None)  # the review is done
+    sleep(1)  # by that second TensorBoard sorts its files
+    code, out, err = command(resume=run)
+    assert code == 0, err
+    assert 'has all 1 epochs: nothing is left to train' in out
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert [file.name for file in (run / 'models').iterdir()] == ['best.pth']
+    assert 'is finished' in command(resume=run)[1]
+    if tool == 'tensorboard':
+        log = EventAccumulator(str(run / 'tensorboard'), size_guidance={'images': 0, 'tensors': 0}).Reload()
+        assert {'augmented/green', 'accuracy_loss', 'gradcam_mistakes'} <= {*log.Tags()['images']}
+        assert [len(log.Images(tag)) for tag in log.Tags()['images']] == [1] * len(log.Tags()['images'])
+        assert [step for step, _ in scalars(log)['train_loss']] == [1, 2, 3]
