@@ -49,7 +49,8 @@ class Checkpoint(Callback):
         if self.place[0] < self.n_epoch:
             print(f'going on at epoch {self.place[0] + 1}, batch {self.place[1] + 1}')
         else:
-            print(f'the checkpoint in {printable(self.folder)} has all {self.n_epoch} epochs: nothing is left to train')
+            epochs = f'has all epochs ({self.n_epoch})'
+            print(f'the checkpoint in {printable(self.folder)} {epochs}: nothing is left to train')
 
     def _forget(self):
         for name in NAMES:  # an earlier training's

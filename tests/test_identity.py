@@ -142,7 +142,7 @@ def test_what_resume_finds_is_said(learner, capsys):
     fit(learn, 2, 0.05, resume=True)
     assert 'going on at epoch 2, batch 1\n' in capsys.readouterr().out
     fit(learn, 2, 0.05, resume=True)
-    assert f'the checkpoint in {learn.path}/models has all 2 epochs: nothing is left' in capsys.readouterr().out
+    assert f'the checkpoint in {learn.path}/models has all epochs (2): nothing is left' in capsys.readouterr().out
     fit(learn, 1, 0.05)
     assert 'no checkpoint' not in capsys.readouterr().out
 

@@ -354,7 +354,7 @@ def test_a_run_killed_after_its_page_has_only_the_rest_to_do(folder, tmp_path, c
     sleep(1)  # by that second TensorBoard sorts its files
     code, out, err = command(resume=run)
     assert code == 0, err
-    assert 'has all 1 epochs: nothing is left to train' in out
+    assert 'has all epochs (1): nothing is left to train' in out
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert [file.name for file in (run / 'models').iterdir()] == ['best.pth']
     assert 'is finished' in command(resume=run)[1]
