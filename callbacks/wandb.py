@@ -71,7 +71,8 @@ class RunLogger(WandbCallback):
             self.wandb_run.summary.update(summary)
             log_model(weights, metadata={**summary})  # which it makes strings of
         except wandb.Error as e:
-            raise UserError(f"--track wandb: the run is complete, but W&B hasn't all its results: {e}") from e
+            missing = f"the run is complete, but W&B hasn't all its results: {e}; --resume sends them"
+            raise UserError(f'--track wandb: {missing}') from e
 
     def close(self, failed: bool = False):
         """Send what is not yet sent."""
