@@ -26,6 +26,7 @@ MAX_SIDE = 65_535  # JPEG's own; libtiff keeps 16 bytes for each row
 MAX_BYTES_WEBP, MAX_PIXELS_WEBP = 2**26, 40_000_000
 MAX_PIXELS_PYTHON = 1_000_000  # where Pillow decodes in Python: BMP with RLE, PPM as text or with an odd depth
 MAX_SCANNED = 2_000_000_000  # pixels of all scans of a JPEG together; progressive ones have about 10 scans
+MAX_BYTES_SCANS = 2**26  # of a JPEG with several scans, which take 0.09 s a MiB; 80 million pixels have about 30 MiB
 SMALL = 2**17  # bytes of a file that is too small for pieces that take long
 HEADER_READS, HEADER_BYTES = 20_000, 2**24  # pieces, and bytes, before the pixels
 MAX_READS = 1_000_000  # pieces from then on; a PNG of 256 MiB usually has 100,000
@@ -146,6 +147,9 @@ def _check_scans(im: JpegImageFile, f: BufferedReader) -> None:
     if f.read(3) == bytes([0, 6 + 2 * im.layers, im.layers]) and not im.info.get('progressive'):
         return
     f.seek(0)
-    scans = f.read().count(b'\xff\xda')
+    data = f.read()
+    scans = data.count(b'\xff\xda')
+    if len(data) > MAX_BYTES_SCANS:
+        raise BadImage(f'too big: a progressive JPEG of {len(data):,} bytes; at most {MAX_BYTES_SCANS:,} are read')
     if scans * im.width * im.height > MAX_SCANNED:
         raise BadImage(f'damaged, or made to take long: a JPEG with {scans:,} scans')

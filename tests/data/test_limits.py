@@ -158,6 +158,18 @@ def test_a_photograph_is_not(name, data, tmp_path):
     assert check_file(tmp_path / 'a') == open_rgb(tmp_path / 'a').shape
 
 
+def test_a_progressive_jpeg_may_have_fewer_bytes_than_another(tmp_path, monkeypatch):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)).resize((4000, 3000))
+    monkeypatch.setattr('data.limits.MAX_BYTES_SCANS', 100_000)
+    for progressive in False, True:
+        noise.save(tmp_path / 'a.jpg', progressive=progressive)
+        if not progressive:
+            assert check_file(tmp_path / 'a.jpg') == (3000, 4000)
+            continue
+        with pytest.raises(BadImage, match=r'^too big: a progressive JPEG of .* at most 100,000 are read'):
+            check_file(tmp_path / 'a.jpg')
+
+
 def test_numbers_in_a_tiffs_exif_are_not_made(tmp_path):
     # Pillow's load() makes 25 million of them, 900 MiB and 2 s, which nothing asks for
     directory = struct.pack('<HHHIII', 1, 40_000, 3, 25_000_000, 4000, 0)
