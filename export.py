@@ -32,7 +32,7 @@ from architectures import get_model
 from atomic import replacing
 from classifier import Classifier
 from command_line import one_screen
-from data.layout import find_splits
+from data.layout import find_classes, find_splits, visible
 from data.sources import get_source
 from errors import UserError, ends_in_one_line, printable
 from inference import batches, probabilities
@@ -133,11 +133,13 @@ def _files(data: str) -> tuple[list[Path], str]:
     Images of class folders where there is no test set, and none where nothing is there: nothing is downloaded.
     """
     try:
-        splits = find_splits(fastai_path('data') / 'cifar10' if data == 'cifar10' else get_source(data))
+        path = fastai_path('data') / 'cifar10' if data == 'cifar10' else get_source(data)
+        splits = find_splits(path)
+        classes = find_classes(path, splits)
     except (UserError, OSError):
         return [], ''
     *_, folder = splits.values()
-    files = sorted(folder.glob('*/[!.]*'))
+    files = [file for name in classes for file in visible(folder / name)]
     files = [files[i] for i in np.linspace(0, len(files) - 1, min(N_IMAGES, len(files)), dtype=int)]
     return files, f'images in {folder}'
 

@@ -59,20 +59,23 @@ def check_images(path: Path, skip_bad: bool = False, size: int | None = None) ->
         count = '1 file' if len(bad) == 1 else f'{len(bad):,} files'
         more = ', ...' if len(bad) > 3 else ''
         resize = ', or --size, which resizes all' if any('the others are' in reason for _, reason in bad) else ''
-        raise BadImages(f"{count} of {path} can't be used: {some}{more}; delete them or pass --skip-bad{resize}", bad)
+        out = f'move them elsewhere or pass --skip-bad{resize}'
+        raise BadImages(f"{count} of {printable(path)} can't be used: {some}{more}; {out}", bad)
     for file, _ in bad:
         sizes.pop(file, None)
     filled = {file.parent for file in sizes}
     for folder in folders:
         if folder not in filled:
-            everywhere = f' from {", ".join(f"{split.name}/" for split in splits.values())}' if len(splits) > 1 else ''
-            raise UserError(f'{folder} has no image: add some, or delete the class{everywhere}')
+            homes = ' and '.join(f'{printable(split.name)}/' for split in splits.values())
+            raise UserError(f'{printable(folder)} has no image: add some, or move the class out of {homes}')
     files = {split: [file for file in sizes if file.parents[1] == folder] for split, folder in splits.items()}
     train, valid, test = (files.get(split, []) for split in ('train', 'valid', 'test'))
     if not test:
         train, test = split_off(train, round(TEST_SHARE * len(train)), 0, f'a test set of {TEST_SHARE:.0%}')
         if untested := {*classes} - {file.parent.name for file in test}:
-            raise UserError(f'{path / min(untested)} has too few images for a test set of {TEST_SHARE:.0%}: add some')
+            raise UserError(
+                f'{printable(path / min(untested))} has too few images for a test set of {TEST_SHARE:.0%}: add some'
+            )
     return Images(path, train, valid, test, classes, chosen, resized, 'test' not in splits, bad)
 
 

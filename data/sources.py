@@ -1,14 +1,11 @@
 """From what `--data` says to checked images: CIFAR-10, the bundled digits, or the user's own folder or archive."""
 
-import gzip
 import hashlib
-import tarfile
-import zlib
+import os
 from collections.abc import Callable
 from functools import partial
 from os.path import expanduser
 from pathlib import Path
-from platform import python_version
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -18,15 +15,12 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from bars import without_bars_in_logs
+from data.archives import FULL, unpack
 from data.checks import Images, check_images
-from data.layout import LAYOUTS, subfolders
-from errors import UserError
+from data.layout import WAYS_OUT, unwrapped
+from errors import UserError, printable
 
 __all__ = ['Images', 'find_images', 'get_source']
-
-WAYS_OUT = f'pass --data PATH (a folder or .tgz of {LAYOUTS}) or --data digits'
-
-MAX_RATIO = 100  # that an archive may grow by
 
 
 def find_images(data: str | Path, skip_bad: bool = False, size: int | None = None) -> Images:
@@ -49,7 +43,7 @@ def get_source(data: str | Path) -> Path:
         return path
     if path.is_file():
         return _unpacked(path)
-    raise UserError(f'{path} is neither a folder nor a file: {WAYS_OUT}')
+    raise UserError(f'{printable(path)} is neither a folder nor a file: {WAYS_OUT}')
 
 
 def _cifar10() -> Path:
@@ -70,7 +64,7 @@ def _cifar10() -> Path:
     n_train, n_test = (len(list(path.glob(f'{split}/*/[!.]*'))) for split in ('train', 'test'))
     if (n_train, n_test) != (50_000, 10_000):
         archive.unlink(missing_ok=True)
-        raise UserError(f'{path} has {n_train} + {n_test} images, CIFAR-10 50000 + 10000: delete it and run again')
+        raise UserError(f'{path} has {n_train} + {n_test} images, CIFAR-10 50000 + 10000: rename it, and run again')
     return path
 
 
@@ -95,44 +89,17 @@ def _unpacked(archive: Path) -> Path:
     with archive.open('rb') as f:
         for block in iter(partial(f.read, 2**20), b''):
             digest.update(block)
-    name = f'{archive.name.partition(".")[0]}-{digest.hexdigest()[:16]}'
+    stem = os.fsencode(archive.name.partition('.')[0])[:100].decode(errors='ignore')  # with the rest at most 255 bytes
+    name = f'{stem}-{digest.hexdigest()[:16]}'
     return _once(fastai_path('data') / name, partial(_unpack, archive))
 
 
-class _Gzip(gzip.GzipFile):
-    """A gzip file that refuses to be a bomb: images shrink little, zeros to a thousandth."""
-
-    def __init__(self, archive: Path):
-        super().__init__(archive)
-        self.most = MAX_RATIO * archive.stat().st_size + 2**27
-
-    def read(self, size: int = -1) -> bytes:
-        """As GzipFile's, in parts of at most 1 MiB: tarfile asks for a header, however long, at once."""
-        if not 0 <= size <= 2**20 or self.tell() > self.most:
-            raise tarfile.ReadError(f'it gets more than {MAX_RATIO} times as large: a decompression bomb?')
-        return super().read(size)
-
-
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpack `archive` into `folder`; return the folder with train/ or the classes, which may be wrapped in another."""
-    if not hasattr(tarfile, 'data_filter'):
-        raise UserError(
-            f'{archive}: this Python, {python_version()}, has no safe way to unpack it (3.10.12 and 3.11.4 have): '
-            'unpack it by hand, and pass --data FOLDER'
-        )
-    try:
-        with _Gzip(archive) as f, tarfile.open(fileobj=f, mode='r:') as tar:
-            tar.extractall(folder, filter='data')
-            while f.read(2**20):  # to the end, where gzip compares its checksum: tarfile takes damage for the end
-                pass
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as e:
-        raise UserError(f"{archive} can't be unpacked as .tgz ({e}): {WAYS_OUT}") from e
-    for train in [*folder.glob('train'), *folder.glob('*/train')]:
-        return train.parent
-    for root in [folder, *subfolders(folder)]:
-        if len(subfolders(root)) > 1:
-            return root
-    raise UserError(f'{archive} has neither train/<class>/ nor two <class>/ inside: {WAYS_OUT}')
+    """Unpack `archive` into `folder`; return the folder with train/ or the classes, which may be wrapped in others."""
+    unpack(archive, folder)
+    if root := unwrapped(folder):
+        return root
+    raise UserError(f'{printable(archive)} has neither train/<class>/ nor two <class>/ inside: {WAYS_OUT}')
 
 
 def _once(folder: Path, write: Callable[[Path], Path]) -> Path:
@@ -142,14 +109,20 @@ def _once(folder: Path, write: Callable[[Path], Path]) -> Path:
     """
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as tmp:
-        new = Path(tmp) / 'new'  # unlike `tmp` itself, readable by others
-        new.mkdir()
-        done = write(new)
-        try:
-            done.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster
-                raise
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as tmp:
+            new = Path(tmp) / 'new'  # unlike `tmp` itself, readable by others
+            new.mkdir()
+            done = write(new)
+            try:
+                done.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
+    except OSError as e:
+        if e.errno not in FULL:
+            raise
+        home = 'free some space, or let FASTAI_HOME name a folder on another disk'
+        raise UserError(f'the disk of {printable(folder.parent)} is full: {home}') from e
     return folder

@@ -1,0 +1,160 @@
+"""Unpack a .tgz that a stranger may have made: only files and folders come out, and only below one folder.
+
+`tarfile.TarFile` is only as safe as the Python that it comes with. Before some patch releases its `data` filter can be
+led outside (CVE-2025-4517), a negative size makes it loop for ever (CVE-2025-8194), and a header of 1 MiB keeps its
+regular expression busy for an hour (CVE-2024-6232; 64 KiB took 15 s). A time that is no number ends in a traceback. So
+headers are read here one by one, by `TarInfo.frombuf`, and times, owners and rights are ignored.
+"""
+
+import errno
+import gzip
+import os
+import tarfile
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.layout import WAYS_OUT
+from errors import UserError, printable
+
+MAX_RATIO = 100  # that an archive may grow by
+MAX_ENTRIES = 300_000  # files and folders: Tiny ImageNet has 120,000. To write so many empty ones takes 80 s
+BYTES_EACH = 100  # of the archive, for each beyond the first 20,000: a 16x16 digit takes 250, an empty file 10
+MAX_DEPTH = 32  # folders in each other
+MIB, BLOCK = 2**20, tarfile.BLOCKSIZE
+FULL = errno.ENOSPC, errno.EDQUOT
+
+FILES = tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE
+KINDS = {
+    tarfile.SYMTYPE: 'a symbolic link',
+    tarfile.LNKTYPE: 'a hard link',
+    tarfile.CHRTYPE: 'a device',
+    tarfile.BLKTYPE: 'a device',
+    tarfile.FIFOTYPE: 'a pipe',
+    tarfile.GNUTYPE_SPARSE: 'a sparse file',
+}
+PAX = tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE
+EXTENDED = *PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+SPARSE = {b'GNU.sparse.major', b'GNU.sparse.map', b'GNU.sparse.size'}  # of the three versions at least one each
+KEYS = {b'path', b'size', *SPARSE}  # that are looked at in a pax header
+
+
+class Refused(ValueError):
+    """An archive that isn't unpacked. The message says why."""
+
+
+class Gzip(gzip.GzipFile):
+    """A gzip file that refuses to be a decompression bomb: images shrink little, zeros to a thousandth."""
+
+    def __init__(self, archive: Path):
+        super().__init__(archive)
+        self.most = MAX_RATIO * archive.stat().st_size + 128 * MIB
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, at most 1 MiB, or fewer at the end."""
+        if not 0 <= size <= MIB or self.tell() > self.most:
+            raise Refused(f'it gets more than {MAX_RATIO} times as large: a decompression bomb?')
+        return super().read(size)
+
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """The next `size` bytes in parts; EOFError if there are fewer."""
+        while size:
+            chunk = self.read(min(size, MIB))
+            if not chunk:
+                raise EOFError('it ends within a file')
+            size -= len(chunk)
+            yield chunk
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the files of the .tgz `archive` to the empty `folder`.
+
+    All of the archive is read first: nothing is written of one that is damaged, gets a hundred times as large, has too
+    many members, or has one that is neither a file nor a folder or would lie outside `folder`. Raises UserError for
+    these and for what can't be written, but OSError where the disk is full.
+    """
+    try:
+        for _, chunks in _files(archive, folder):
+            deque(chunks, 0)
+        for path, chunks in _files(archive, folder):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, 'wb') as f:
+                f.writelines(chunks)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as e:
+        if isinstance(e, OSError) and e.errno in FULL:
+            raise
+        reason = printable((isinstance(e, OSError) and e.strerror) or e)
+        raise UserError(f"{printable(archive)} can't be unpacked as .tgz ({reason}): {WAYS_OUT}") from e
+
+
+def _files(archive: Path, folder: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The files of `archive`: where in `folder` each belongs, and its content, to be read before the next one comes."""
+    folder = os.path.abspath(folder)
+    folders, most = {folder}, min(20_000 + archive.stat().st_size // BYTES_EACH, MAX_ENTRIES)
+    with Gzip(archive) as f:
+        for n, member in enumerate(_members(f)):
+            path = _inside(folder, member)
+            parent = path if member.isdir() else os.path.dirname(path)
+            while parent not in folders:
+                folders.add(parent)
+                parent = os.path.dirname(parent)
+            if n + len(folders) > most:
+                raise Refused(f'it has more than {most:,} files and folders: if you trust it, unpack it yourself')
+            if not member.isdir():
+                yield path, f.chunks(member.size)
+                deque(f.chunks(-member.size % BLOCK), 0)  # files end with whole blocks
+        while f.read(MIB):  # to the end, where gzip compares its checksum
+            pass
+
+
+def _members(f: Gzip) -> Iterator[tarfile.TarInfo]:
+    """The members of the tar file `f`, which stands at the content of each; extended headers are read, not shown."""
+    extended = {}
+    while (block := f.read(BLOCK)).strip(b'\0'):
+        member = tarfile.TarInfo.frombuf(block, 'utf-8', 'surrogateescape')
+        if member.type in EXTENDED:
+            content = f.read(member.size + -member.size % BLOCK)[: member.size]
+            if member.type in PAX:
+                extended |= {key: value for key, value in _records(content) if key in KEYS}
+            elif member.type == tarfile.GNUTYPE_LONGNAME:
+                extended[b'path'] = content.rstrip(b'\0')
+            continue
+        if name := extended.get(b'path'):
+            member.name = name.decode(errors='surrogateescape')
+        member.size = int(extended.get(b'size', member.size))
+        if SPARSE & extended.keys():
+            member.type = tarfile.GNUTYPE_SPARSE
+        if member.size < 0:
+            raise tarfile.ReadError('a file with a negative size')
+        yield member
+        extended = {}
+    if not f.tell():
+        raise tarfile.ReadError('empty')
+
+
+def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and values of a pax header; a record is its own length, a space, a key, =, a value and a line feed."""
+    start = 0
+    while start < len(content):
+        space = content.index(b' ', start, start + 20)
+        end = start + int(content[start:space])
+        if end <= space:
+            raise tarfile.ReadError('a record that ends before it begins')
+        key, _, value = content[space + 1 : end - 1].partition(b'=')
+        yield key, value
+        start = end
+
+
+def _inside(folder: str, member: tarfile.TarInfo) -> str:
+    """Where in `folder` a member belongs, without a leading slash as tar has it; `Refused` if it's no file inside."""
+    name = f"'{member.name[:200]}'"
+    if not member.isdir() and member.type not in FILES:
+        raise Refused(f'{name} is {KINDS.get(member.type, "neither a file nor a folder")}, which no image needs')
+    path = os.path.abspath(os.path.join(folder, member.name.lstrip('/')))
+    inside = path.startswith(os.path.join(folder, '')) or (path == folder and member.isdir())
+    if not inside or '\0' in path:
+        raise Refused(f'{name} would be written outside of its folder')
+    if path.count(os.sep) - folder.count(os.sep) > MAX_DEPTH:
+        raise Refused(f'{name} lies in more than {MAX_DEPTH} folders')
+    return path
