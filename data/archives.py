@@ -20,7 +20,8 @@ from errors import UserError, printable
 
 MAX_RATIO = 100  # that an archive may grow by
 MAX_ENTRIES = 300_000  # files and folders: Tiny ImageNet has 120,000. To write so many empty ones takes 80 s
-BYTES_EACH = 100  # of the archive, for each beyond the first 20,000: a 16x16 digit takes 250, an empty file 10
+FREE_ENTRIES = 20_000  # that any archive may have
+BYTES_EACH = 100  # of the archive, for each of the others: a 16x16 digit takes 250, an empty file 10
 MAX_DEPTH = 32  # folders in each other
 MIB, BLOCK = 2**20, tarfile.BLOCKSIZE
 FULL = errno.ENOSPC, errno.EDQUOT
@@ -75,12 +76,13 @@ def unpack(archive: Path, folder: Path) -> None:
     these and for what can't be written, but OSError where the disk is full.
     """
     try:
-        for _, chunks in _files(archive, folder):
-            deque(chunks, 0)
-        for path, chunks in _files(archive, folder):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, 'wb') as f:
-                f.writelines(chunks)
+        for _, content in _entries(archive, folder):
+            deque(content or (), 0)
+        for path, content in _entries(archive, folder):
+            os.makedirs(path if content is None else os.path.dirname(path), exist_ok=True)
+            if content is not None:
+                with open(path, 'wb') as f:
+                    f.writelines(content)
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as e:
         if isinstance(e, OSError) and e.errno in FULL:
             raise
@@ -88,10 +90,10 @@ def unpack(archive: Path, folder: Path) -> None:
         raise UserError(f"{printable(archive)} can't be unpacked as .tgz ({reason}): {WAYS_OUT}") from e
 
 
-def _files(archive: Path, folder: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """The files of `archive`: where in `folder` each belongs, and its content, to be read before the next one comes."""
+def _entries(archive: Path, folder: Path) -> Iterator[tuple[str, Iterator[bytes] | None]]:
+    """Where in `folder` each member of `archive` belongs, and a file's content: read it before the next one."""
     folder = os.path.abspath(folder)
-    folders, most = {folder}, min(20_000 + archive.stat().st_size // BYTES_EACH, MAX_ENTRIES)
+    folders, most = {folder}, min(FREE_ENTRIES + archive.stat().st_size // BYTES_EACH, MAX_ENTRIES)
     with Gzip(archive) as f:
         for n, member in enumerate(_members(f)):
             path = _inside(folder, member)
@@ -101,7 +103,9 @@ def _files(archive: Path, folder: Path) -> Iterator[tuple[str, Iterator[bytes]]]
                 parent = os.path.dirname(parent)
             if n + len(folders) > most:
                 raise Refused(f'it has more than {most:,} files and folders: if you trust it, unpack it yourself')
-            if not member.isdir():
+            if member.isdir():
+                yield path, None
+            else:
                 yield path, f.chunks(member.size)
                 deque(f.chunks(-member.size % BLOCK), 0)  # files end with whole blocks
         while f.read(MIB):  # to the end, where gzip compares its checksum
@@ -115,6 +119,8 @@ def _members(f: Gzip) -> Iterator[tarfile.TarInfo]:
         member = tarfile.TarInfo.frombuf(block, 'utf-8', 'surrogateescape')
         if member.type in EXTENDED:
             content = f.read(member.size + -member.size % BLOCK)[: member.size]
+            if len(content) < member.size:
+                raise EOFError('it ends within a header')
             if member.type in PAX:
                 extended |= {key: value for key, value in _records(content) if key in KEYS}
             elif member.type == tarfile.GNUTYPE_LONGNAME:
@@ -129,18 +135,18 @@ def _members(f: Gzip) -> Iterator[tarfile.TarInfo]:
             raise tarfile.ReadError('a file with a negative size')
         yield member
         extended = {}
-    if not f.tell():
-        raise tarfile.ReadError('empty')
+    if extended or not f.tell():
+        raise EOFError('it ends before a file')
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The keys and values of a pax header; a record is its own length, a space, a key, =, a value and a line feed."""
     start = 0
     while start < len(content):
-        space = content.index(b' ', start, start + 20)
-        end = start + int(content[start:space])
-        if end <= space:
-            raise tarfile.ReadError('a record that ends before it begins')
+        space = content.find(b' ', start, start + 20)
+        end = start + int(content[start:space]) if space > 0 else start
+        if end <= max(start, space):
+            raise tarfile.ReadError('a header without its length')
         key, _, value = content[space + 1 : end - 1].partition(b'=')
         yield key, value
         start = end
@@ -150,7 +156,8 @@ def _inside(folder: str, member: tarfile.TarInfo) -> str:
     """Where in `folder` a member belongs, without a leading slash as tar has it; `Refused` if it's no file inside."""
     name = f"'{member.name[:200]}'"
     if not member.isdir() and member.type not in FILES:
-        raise Refused(f'{name} is {KINDS.get(member.type, "neither a file nor a folder")}, which no image needs')
+        kind = KINDS.get(member.type, 'neither a file nor a folder')
+        raise Refused(f'{name} is {kind}, which no image needs: pack the files themselves')
     path = os.path.abspath(os.path.join(folder, member.name.lstrip('/')))
     inside = path.startswith(os.path.join(folder, '')) or (path == folder and member.isdir())
     if not inside or '\0' in path:

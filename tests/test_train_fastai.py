@@ -221,7 +221,8 @@ def test_bad_images_are_listed_where_the_message_says(tmp_path, command, tiny):
         assert (code, printed) == (2, '')
         assert err == (
             f"train_fastai.py: 2 files of {data} can't be used: test/red/y.png (empty), train/red/x.png (a folder, not "
-            f'a file); delete them or pass --skip-bad; all are listed with the reason in {out}/bad_images.csv{older}\n'
+            f'a file); move them elsewhere or pass --skip-bad; all are listed with the reason in '
+            f'{out}/bad_images.csv{older}\n'
         )
         assert (out / 'bad_images.csv').read_text() == table
     code, printed, err = command(**options, skip_bad=True)

@@ -57,9 +57,65 @@ def test_hidden_files_and_files_outside_classes_are_ignored(folder):
     assert (len(images.train), len(images.test), images.bad) == (2, 2, [])
 
 
+@pytest.mark.parametrize('layout', ['.', 'train', 'test'])
+def test_what_systems_and_notebooks_leave_is_ignored(tmp_path, layout):
+    for i in range(5):
+        for name in 'cat', 'dog':
+            for split in ('',) if layout == '.' else ('train/', 'test/'):
+                save(tmp_path / f'{split}{name}/{i}.png')
+    clean = check_images(tmp_path)
+    home = tmp_path / layout
+    for folder in '__MACOSX', 'lost+found', '@eaDir', '.ipynb_checkpoints', '#recycle', '$RECYCLE.BIN', '__pycache__':
+        save(home / folder / 'cat' / '0.png')
+    for file in 'Thumbs.db', 'desktop.ini', '.DS_Store', '._0.png', 'Icon\r':
+        for folder in home, home / 'cat':
+            (folder / file).write_text('no image')
+    assert check_images(tmp_path) == clean
+
+
+def run_folder(path, *files):
+    for file in files or ('config.json', 'models/best.pth', 'history.csv', 'report.html'):
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / file).touch()
+    save(path / 'plots/augmented/cat.png')
+
+
+@pytest.mark.parametrize('make', [
+    lambda path: run_folder(path / 'runs/one'),
+    lambda path: [run_folder(path / 'runs/one'), (path / 'runs/log.txt').touch(), (path / 'runs/more').mkdir()],
+    lambda path: run_folder(path / 'one'),  # --out .
+    lambda path: run_folder(path / 'runs/notebook-2026', 'history.csv', 'models/last.pth'),  # of `fit` in a notebook
+    lambda path: run_folder(path / 'train/cat/runs/one') if (path / 'train').exists() else run_folder(path / 'cat/r/1'),
+    lambda path: [(path / 'runs').mkdir(), (path / 'runs/bad_images.csv').touch()],  # before --skip-bad
+    lambda path: [(path / 'models').mkdir(), (path / 'models/model.pth').touch()],  # fastai's learn.save
+])  # fmt: skip
+@pytest.mark.parametrize('splits', [('',), ('train/', 'test/')])
+def test_runs_among_the_images_are_no_images(tmp_path, make, splits):
+    for split in splits:
+        for i in range(5):
+            for name in 'cat', 'dog':
+                save(tmp_path / f'{split}{name}/{i}.png')
+    clean = check_images(tmp_path)
+    make(tmp_path)
+    assert check_images(tmp_path) == clean
+
+
+def test_a_class_with_images_is_never_taken_for_runs(tmp_path):
+    for name in 'cat', 'models', 'runs':
+        for i in range(5):
+            save(tmp_path / f'{name}/{i}.png')
+    (tmp_path / 'models/a.pth').touch()
+    (tmp_path / 'cat/bad_images.csv').touch()
+    (tmp_path / 'cat/config.json').touch()
+    run_folder(tmp_path / 'runs/one')
+    images = check_images(tmp_path, skip_bad=True)
+    assert images.classes == ['cat', 'models', 'runs']
+    assert len(images.train + images.test) == 15
+
+
 def test_a_class_without_images(folder):
     (folder / 'test/dog/b.png').unlink()
-    assert refusal(folder) == 'DATA/test/dog has no image: add some, or delete the class from train/, test/'
+    assert refusal(folder) == 'DATA/test/dog has no image: add some, or move the class out of train/ and test/'
 
 
 def test_a_validation_set_of_its_own(folder):
@@ -92,7 +148,7 @@ def test_class_folders_too_small_to_lend_any(tmp_path):
     assert refusal(tmp_path) == 'DATA/dog has too few images for a test set of 20%: add some'
     for i in range(60):
         (tmp_path / f'cat/{i}.png').unlink()
-    assert refusal(tmp_path) == 'DATA/cat has no image: add some, or delete the class'
+    assert refusal(tmp_path) == f'DATA/cat has no image: add some, or move the class out of {tmp_path.name}/'
 
 
 def test_images_of_many_sizes_are_resized(folder):
@@ -123,7 +179,7 @@ def test_the_size_of_a_large_photograph_is_that_of_the_upright_image(folder):
 def test_one_bad_file(folder):
     (folder / 'train/cat/notes.txt').write_text('no image')
     assert refusal(folder) == (
-        f"1 file of DATA can't be used: train/cat/notes.txt ({NO_IMAGE}); delete them or pass --skip-bad"
+        f"1 file of DATA can't be used: train/cat/notes.txt ({NO_IMAGE}); move them elsewhere or pass --skip-bad"
     )
 
 
@@ -155,7 +211,7 @@ def bad(folder):
 def test_bad_files_are_counted_and_the_first_ones_named(folder, bad):
     assert refusal(folder) == (
         "7 files of DATA can't be used: train/cat/cut.jpg (truncated), train/cat/cut.png (truncated), "
-        'train/cat/empty.png (empty), ...; delete them or pass --skip-bad'
+        'train/cat/empty.png (empty), ...; move them elsewhere or pass --skip-bad'
     )
 
 
@@ -176,7 +232,7 @@ def test_a_few_images_of_another_size_are_bad_files(folder):
     save(folder / 'test/dog/line.png', size=(2000, 1))
     assert refusal(folder) == (
         "2 files of DATA can't be used: test/dog/line.png (2000x1, the others are 16x16), train/dog/dot.png "
-        '(1x1, the others are 16x16); delete them or pass --skip-bad, or --size, which resizes all'
+        '(1x1, the others are 16x16); move them elsewhere or pass --skip-bad, or --size, which resizes all'
     )
     images = check_images(folder, skip_bad=True)
     assert (len(images.train), len(images.test), len(images.bad), images.size) == (16, 2, 2, (16, 16))

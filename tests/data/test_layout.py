@@ -1,8 +1,11 @@
 import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
+from data import layout
 from data.layout import find_classes, find_splits
 from errors import UserError
 
@@ -48,35 +51,75 @@ def test_a_class_may_be_called_as_a_split_is(tmp_path):
     )
 
 
+A_FIFTH = 'a fifth of each class is the test set then'
 LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps valid/<class>/ too, or of <class>/ alone'
 
 
 @pytest.mark.parametrize(('files', 'said'), [
-    (images('train'), f'DATA has train/, but no test/: {LAYOUTS}'),
-    (images('test'), f'DATA has test/, but no train/: {LAYOUTS}'),
-    (images('train', 'val'), f'DATA has train/ and val/, but no test/: {LAYOUTS}'),
+    (images('train'), f'DATA has train/, but no test/: add test/<class>/, or pass --data DATA/train ({A_FIFTH})'),
+    (images('test'),
+     'DATA has test/, but no train/: add the training images as train/<class>/, or pass --data DATA/test '
+     f'({A_FIFTH})'),
+    (images('train', 'val'),
+     f'DATA has train/ and val/, but no test/: rename val/ to test/, or pass --data DATA/train ({A_FIFTH})'),
     (images('train', 'val', 'valid', 'test'), 'DATA has both val/ and valid/: rename one that is not to validate'),
     (images('Train', 'Test'), 'DATA/Test is not looked at: is it test/? Then rename it'),
     (images('train', 'validation', 'test'), 'DATA/validation is not looked at: is it valid/? Then rename it'),
     (images('training', 'test'), 'DATA/training is not looked at: is it train/? Then rename it'),
     (images('pets/train', 'pets/test'), 'DATA has nothing but pets/: is that the data set? --data DATA/pets'),
     (images('pets'), 'DATA has nothing but pets/: is that the data set? --data DATA/pets'),
-    (['a.png', 'b.png'], f'DATA has 0 class folders: {LAYOUTS}'),
-    (['cat/a.png'], f'DATA has 1 class folders: {LAYOUTS}'),
-    (['train/a.png', 'test/a.png'], 'DATA/train needs two or more class folders: it has 0'),
+    ([*images('photos'), 'other/a.png'],
+     'DATA/photos has only folders inside, no images: is that the data set? --data DATA/photos'),
+    ([*images('photos/train', 'photos/test'), 'docs/a.pdf'],
+     'DATA/photos has only folders inside, no images: is that the data set? --data DATA/photos'),
+    ([*images('a'), 'b/bar/a.png'],  # as Places365 has it
+     "DATA/a has only folders inside, but a class's images lie directly in its folder: if the folders inside are the "
+     'classes, move them up into DATA; is it the data set? --data DATA/a'),
+    (images('train/a', 'train/b', 'test/a', 'test/b'),
+     "DATA/train/a has only folders inside, but a class's images lie directly in its folder: if the folders inside are "
+     'the classes, move them up into DATA/train'),
+    (['a.png', 'b.png'],
+     'DATA has no class folders: sort its images into a folder for each of two or more classes; ' + LAYOUTS),
+    (['cat/a.png'],
+     'DATA has only one class folder, cat/: sort its images into a folder for each of two or more classes; ' + LAYOUTS),
+    (['train/a.png', 'test/a.png'],
+     'DATA/train has no class folders: sort its images into a folder for each of two or more classes; ' + LAYOUTS),
+    (['train/a.png', 'bus/a.png', 'test/a.png'],
+     'DATA: test/ and train/ have no class folders inside, as splits have. If they are classes, rename them, for '
+     'example to test_/; if they are splits, sort their images into class folders'),
+    ([*images('train'), 'test/a.png'],  # as Kaggle has it
+     'DATA/test has no class folders, so that nothing says what its images show: sort them into test/<class>/, or pass '
+     f'--data DATA/train ({A_FIFTH})'),
+    ([*images('train', 'test'), 'val/a.png'],
+     'DATA/val has no class folders, so that nothing says what its images show: sort them into val/<class>/, or pass '
+     f'--data DATA/train ({A_FIFTH})'),
     ([*images('train', 'test'), 'train/emu/a.png'],
-     'DATA/train/emu has no counterpart in test/: each class needs images in both'),
+     'DATA/train/emu has no counterpart in test/: each class needs images in both. Add some there, or move this folder '
+     'out of train/'),
     ([*images('train', 'test'), 'valid/cat/a.png'],
-     'DATA/train/dog has no counterpart in valid/: each class needs images in both'),
+     'DATA/train/dog has no counterpart in valid/: each class needs images in both. Add some there, or move this '
+     'folder out of train/'),
 ])  # fmt: skip
 def test_near_misses_are_named_with_the_way_out(tmp_path, files, said):
     assert refusal(made(tmp_path, *files)) == said
 
 
+def test_what_is_advised_helps(tmp_path):
+    made(tmp_path, *images('kaggle/train', 'imagenette/train', 'imagenette/val'), 'kaggle/test/a.png', 'other/a.png')
+    (tmp_path / 'imagenette/val').rename(tmp_path / 'imagenette/test')
+    assert laid_out(tmp_path / 'imagenette')[1] == ['cat', 'dog']
+    assert laid_out(tmp_path / 'kaggle/train') == ({'train': '.'}, ['cat', 'dog'])
+
+
+def test_no_message_tells_anyone_to_delete_images():
+    for file in Path(layout.__file__).parent.glob('*.py'):
+        assert not re.search(r'\b(delete|erase)\b', file.read_text(encoding='utf-8')), file
+
+
 def test_a_class_that_is_a_broken_link_is_named(tmp_path):
     made(tmp_path, *images('.'))
     (tmp_path / 'emu').symlink_to(tmp_path / 'unmounted')
-    assert refusal(tmp_path) == 'DATA/emu is a broken link: mend it, or delete it'
+    assert refusal(tmp_path) == 'DATA/emu is a broken link: mend it, or move it away'
 
 
 def test_a_class_whose_name_is_too_long_for_what_is_called_after_it(tmp_path):
