@@ -140,3 +140,11 @@ def test_cifar10_is_not_downloaded(tmp_path, monkeypatch):
     files, whose = module._files('digits')  # which are bundled
     assert len(files) == 100
     assert whose.endswith('digits16/test')
+
+
+def test_runs_among_the_images_are_not_checked_with(folder):
+    files, _ = module._files(str(folder))
+    (folder / 'test/runs/one/models').mkdir(parents=True)
+    (folder / 'test/runs/one/config.json').touch()
+    assert module._files(str(folder))[0] == files
+    assert len(files) == 12
