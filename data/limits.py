@@ -146,6 +146,10 @@ def _check_scans(im: JpegImageFile, f: BufferedReader) -> None:
     f.seek(-6 - 2 * im.layers, os.SEEK_CUR)
     if f.read(3) == bytes([0, 6 + 2 * im.layers, im.layers]) and not im.info.get('progressive'):
         return
+    if im.width * im.height * im.layers > 3 * MAX_PIXELS:  # 2 bytes for each are kept from scan to scan
+        raise BadImage(
+            f'too big: {im.width}x{im.height}; of a progressive CMYK, {3 * MAX_PIXELS // 4:,} pixels are opened'
+        )
     f.seek(0)
     data = f.read()
     scans = data.count(b'\xff\xda')

@@ -87,6 +87,7 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     'JPEG segments': (BESIDES, lambda: jpeg(b'\xff\xed' + bytes(65_000), 300)),
     'JPEG junk': (PIECES, lambda: JPEG[:2] + b'\xff\0' * 100_000 + JPEG[2:]),
     'JPEG scans': (LONG, lambda: large_jpeg(b'\xff\xda\0\x08\1\1\0\1\x05\0' * 30, progressive=True)),
+    'JPEG of CMYK': (BIG, lambda: saved(Image.new('CMYK', (8000, 8000)), format='JPEG', progressive=True)),
     'JPEG scans, sequential': (LONG, lambda: large_jpeg(b'\xff\xda\0\x08\1\1\0\0\x3f\0' * 1000)),
     'PNG chunks': (PIECES, lambda: with_chunks((b'prVt', b''), 100_000)),
     'PNG text': (PIECES, lambda: with_chunks((b'tEXt', b'k\0'), 100_000)),
