@@ -12,13 +12,14 @@ from fastcore.basics import chunked
 from torch import Tensor
 
 from bars import progress
-from data.files import BadImage
+from data.layout import visible
+from data.limits import BadImage
 
 
 def find_files(arguments: Iterable[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
     """What files, folders and globs name, each once, and those that name nothing with the reason.
 
-    Of a folder all files in it and in the folders below, sorted, but for hidden ones.
+    Of a folder all files in it and in the folders below, sorted, without hidden files and what systems and runs leave.
     """
     files, bad = {}, []
     for argument in arguments:
@@ -35,11 +36,17 @@ def find_files(arguments: Iterable[str]) -> tuple[list[Path], list[tuple[Path, s
 
 def _below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """All files in it, and folders that can't be read. Links to folders are not followed, as they may lead back."""
-    files, closed = [], []
-    for at, folders, names in os.walk(folder, onerror=closed.append):
-        folders[:] = [name for name in folders if not name.startswith('.')]
-        files += [Path(at, name) for name in names if not name.startswith('.')]
-    return sorted(files), [(Path(e.filename), e.strerror) for e in closed]
+    files, closed, folders = [], [], [folder]
+    while folders:
+        at = folders.pop()
+        try:
+            entries = visible(at)
+        except OSError as e:
+            closed.append((at, e.strerror))
+            continue
+        files += [entry for entry in entries if not entry.is_dir()]
+        folders += [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+    return sorted(files), closed
 
 
 def batches(learn: Learner, files: list[Path]) -> Iterator[tuple[list[Path], TensorImage, list[tuple[Path, str]]]]:

@@ -17,7 +17,12 @@ NAMES = {  # besides hidden ones such as .DS_Store, ._photo.jpg, .ipynb_checkpoi
 def is_leftover(entry: os.DirEntry) -> bool:
     """Whether an entry of a folder of images is neither an image nor a folder of some."""
     name = entry.name.lower()
-    return name.startswith('.') or name in NAMES or (entry.is_dir() and _is_output(Path(entry.path)))
+    if name.startswith('.') or name in NAMES:
+        return True
+    try:
+        return os.path.isdir(entry) and _is_output(Path(entry))  # unlike `entry.is_dir()`, False for a loop of links
+    except PermissionError:
+        return False  # to open the folder will say so
 
 
 def _is_output(folder: Path) -> bool:
@@ -33,7 +38,7 @@ def _is_output(folder: Path) -> bool:
             if Path(entry.name).suffix.lower() in image_extensions:
                 return False
             weights = folder.name == 'models' and entry.name.endswith('.pth')
-            run = entry.is_dir() and _is_run(Path(entry.path))
+            run = _is_run(Path(entry))
             found = found or weights or run or entry.name == 'bad_images.csv'
     return found
 

@@ -32,6 +32,17 @@ def test_finds_files_folders_and_globs_each_once(tree, arguments, files):
     assert find_files(arguments) == ([Path(file) for file in files], [])
 
 
+def test_what_systems_and_runs_leave_is_no_image(tree):
+    Path('in/Thumbs.db').touch()
+    Path('in/__MACOSX').mkdir()
+    Path('in/__MACOSX/c.png').touch()
+    Path('in/runs/a/models').mkdir(parents=True)
+    Path('in/runs/a/config.json').touch()
+    Path('in/loop.png').symlink_to('loop.png')
+    files, bad = find_files(['in'])
+    assert (sorted(file.name for file in files), bad) == (['c.png', 'd.png', 'loop.png'], [])
+
+
 def test_a_link_that_leads_back_is_not_followed(tree):
     os.symlink('..', 'in/deeper/back')
     assert find_files(['in']) == ([Path('in/c.png'), Path('in/deeper/d.png')], [])
