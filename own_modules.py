@@ -1,4 +1,4 @@
-"""Whether Python finds this folder's modules by their names, or others of the same names."""
+"""Check that importing this folder's modules doesn't import other modules of the same names."""
 
 import sys
 from importlib.util import find_spec
@@ -8,9 +8,9 @@ HOME = Path(__file__).resolve().parent
 
 
 def refuse_hidden_modules() -> None:
-    """ImportError that names each module of this folder that another one hides, and where that is.
+    """Raise ImportError if another module hides one of this folder's; it names both files.
 
-    Names such as `models` and `data` are common: a notebook's own folder and installed packages come first.
+    Names like `models` and `data` are common, and a notebook's folder and installed packages come first on the path.
     """
     hidden = []
     for entry in sorted(HOME.iterdir()):
@@ -19,7 +19,7 @@ def refuse_hidden_modules() -> None:
         if file.suffix != '.py' or not file.is_file() or not name.isidentifier() or name in sys.stdlib_module_names:
             continue
         spec = getattr(sys.modules[name], '__spec__', None) if name in sys.modules else find_spec(name)
-        # a folder without an __init__.py has no origin, and hides a module only once it's imported
+        # a namespace package (no __init__.py) has no origin, and hides a module only once it is imported
         found = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
         if found and Path(found).resolve() != file:
             hidden.append(f'{found} hides {file}')

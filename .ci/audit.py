@@ -1,8 +1,7 @@
 """Print the known vulnerabilities of the installed packages, and how many packages were not checked.
 
-Ends well whatever it finds: a finding is for people to judge, and a machine without network can't check. pip-audit
-itself says 'No known vulnerabilities found' when it has found none of the packages, as where the service doesn't know
-them.
+Always exits with 0: people judge the findings, and a machine without network can't check. pip-audit itself says 'No
+known vulnerabilities found' even if the service knows none of the packages.
 """
 
 import json

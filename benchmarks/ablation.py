@@ -1,13 +1,13 @@
-"""What each ingredient of a recipe is worth: it without one at a time, on a fraction of the training images.
+"""Measure what each ingredient of a recipe adds: train without one at a time, on a fraction of the training images.
 
     python benchmarks/ablation.py --recipe speedrun
     python benchmarks/ablation.py --recipe plateau --fraction 0.1 --epochs 15
 
-The weights that a run keeps are judged by training images that it hasn't seen; the test set plays no part. Started
-again, it keeps the runs that are finished; other data or a recipe that has changed need another `out`. Writes a row a
-run to a table in `out`, and prints a Markdown table of means and their standard deviations. What little data and few
-epochs say need not hold for all of them. `plateau` has the schedule of `speedrun` here: in few epochs its own makes too
-few cuts, or none, and what a run without an ingredient reaches is then chance.
+The accuracy is measured on training images that the run hasn't seen; the test set is not used. Started again, it
+keeps finished runs; other data or a changed recipe need another `out`. Writes one row per run to a table in `out` and
+prints a Markdown table of means and standard deviations. Results on little data and in few epochs need not hold for
+full runs. `plateau` uses the schedule of `speedrun` here: in few epochs its own makes too few learning-rate cuts, or
+none, which would leave the results to chance.
 """
 
 import sys
@@ -23,12 +23,12 @@ from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
 from benchmarks.rows import measured
+from config.recipes import PLATEAU, RECIPES, SPEEDRUN
 from data.sources import find_images
-from errors import UserError, ends_in_one_line
-from recipes import PLATEAU, RECIPES, SPEEDRUN
+from runtime.errors import UserError, ends_in_one_line
 from train_fastai import fit, get_dls, get_learner
 
-JUDGES = 5_000  # images at most: two minutes of a CPU, in the six views of `speedrun`
+JUDGES = 5_000  # maximum number of unseen images: two minutes on a CPU, in the six views of `speedrun`
 
 BASES = RECIPES | {'plateau': replace(PLATEAU, schedule='triangle')}
 
@@ -63,9 +63,9 @@ WITHOUT = {
 
 
 def train(without: str, seed: int, name: str, data: str, files: list[Path], fraction: float, epochs: int) -> dict:
-    """How good a run by the recipe `name` without one ingredient is, and the seconds that it took to train.
+    """Train by the recipe `name` without one ingredient; return the accuracy and the training time in seconds.
 
-    Those of `files` that it hasn't seen judge it; UserError if there are none.
+    The accuracy is measured on the `files` that training hasn't seen; raises UserError if there are none.
     """
     changes = WITHOUT[name][without] if without != 'nothing' else {}
     with TemporaryDirectory() as out:
@@ -74,7 +74,7 @@ def train(without: str, seed: int, name: str, data: str, files: list[Path], frac
         seen = {*dls.train.items, *dls.valid.items}
         others = [file for file in files if file not in seen]
         if not others:
-            raise UserError(f'--fraction {fraction} leaves no images to judge: take a smaller one')
+            raise UserError(f'--fraction {fraction} leaves no unseen images to test on: choose a smaller one')
         judges = dls.test_dl(others[:: -(-len(others) // JUDGES)], with_labels=True, num_workers=0)
         learn = get_learner(dls, path=out)
         history = fit(learn, epochs)
@@ -85,10 +85,10 @@ def train(without: str, seed: int, name: str, data: str, files: list[Path], frac
 @call_parse
 def main(
     recipe: str = 'speedrun',  # or plateau, hour
-    data: str = 'cifar10',  # what --data of train_fastai.py takes
+    data: str = 'cifar10',  # as --data of train_fastai.py
     fraction: float = 0.2,  # of the training images, less than 1
     epochs: int = 5,
-    seeds: int = 2,  # 0, 1, ...: so many runs of each
+    seeds: int = 2,  # number of runs per variant, with seeds 0, 1, ...
     out: str = 'runs/ablation',  # folder of the table
 ):
     """Train a recipe without one ingredient at a time."""

@@ -1,7 +1,7 @@
-"""What glibc's returning of freed memory costs a training step, in one run: `python benchmarks/allocator.py`.
+"""Measure what returning freed memory costs a training step with glibc: `python benchmarks/allocator.py`.
 
-Each network trains on noise, by turns with glibc's own thresholds, as they have adapted after the first large blocks,
-and with those of `keep_freed_memory`. Prints a Markdown table of medians.
+Each network trains on noise, by turns with glibc's thresholds as they adapt after the first large blocks, and with
+those of `keep_freed_memory`. Prints a Markdown table of medians.
 """
 
 import ctypes
@@ -16,15 +16,16 @@ import torch
 from fastcore.script import call_parse
 from torch import nn
 
-from allocator import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
-from models import SpeedNet, cifar_resnet18
+from models.resnet import cifar_resnet18
+from models.speednet import SpeedNet
+from training.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 
 CASES = ('speednet', SpeedNet, 256, 20), ('speednet', SpeedNet, 256, 24), ('speednet', SpeedNet, 256, 32)
 CASES += (('resnet18', cifar_resnet18, 128, 32),)
 
 
 def return_freed_memory() -> None:
-    """As glibc does where nobody says otherwise."""
+    """Set the thresholds that glibc adapts to by default."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt'):
         libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
@@ -34,8 +35,8 @@ def return_freed_memory() -> None:
 
 @call_parse
 def main(
-    rounds: int = 6,  # of each way
-    batches: int = 4,  # timed in a round, after one that isn't
+    rounds: int = 6,  # per setting
+    batches: int = 4,  # timed per round, after one warm-up batch
 ):
     """Time training steps with and without `keep_freed_memory`."""
     ways = {'returned': return_freed_memory, 'kept': keep_freed_memory}
@@ -48,8 +49,8 @@ def main(
         y = torch.randint(0, 10, (bs,))
         seconds = {way: [] for way in ways}
         for _ in range(rounds):
-            for way, settle in ways.items():
-                settle()
+            for way, set_thresholds in ways.items():
+                set_thresholds()
                 for i in range(batches + 1):
                     start = perf_counter()
                     opt.zero_grad()

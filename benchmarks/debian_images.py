@@ -1,12 +1,12 @@
-"""Two sets of photographs that aren't CIFAR's, from Debian's packages, as folders that `--data` takes.
+"""Two photo datasets other than CIFAR, from Debian packages, as folders for `--data`.
 
     apt-get install dataset-fashion-mnist tuxpaint-stamps-default
     python benchmarks/debian_images.py images
 
-Without root: `apt-get download` them, unpack each with `dpkg-deb -x FILE DIR`, and pass `--share DIR/usr/share`.
+Without root: `apt-get download` both, unpack each with `dpkg-deb -x FILE DIR`, and pass `--share DIR/usr/share`.
 
 `fashion-mnist`: 60,000 + 10,000 grey photographs of clothes, 28x28, in train/ and test/ (Zalando Research, MIT).
-`stamps`: 268 photographs and some drawings, cut out, all of another size, in class folders alone; unbalanced.
+`stamps`: 268 photographs and some drawings, cut out, of different sizes, in class folders without a split; unbalanced.
 """
 
 import gzip
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bars import progress
+from runtime.progress import progress
 
 # isort: split
 import numpy as np
@@ -22,11 +22,11 @@ from fastcore.script import call_parse
 from PIL import Image
 
 CLOTHES = 'T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot'
-STAMPS = 'animals', 'food', 'household', 'plants', 'vehicles'  # where most are photographs
+STAMPS = 'animals', 'food', 'household', 'plants', 'vehicles'  # folders of mostly photographs
 
 
 def fashion_mnist(share: Path, out: Path) -> None:
-    """Write `out`/<split>/<class>/<index>.png; the format is http://yann.lecun.com/exdb/mnist's IDX."""
+    """Write `out`/<split>/<class>/<index>.png from IDX files (http://yann.lecun.com/exdb/mnist)."""
     for split, name in ('train', 'train'), ('test', 't10k'):
         files = (share / f'datasets/fashion-mnist/{name}-{part}-ubyte.gz' for part in ('images-idx3', 'labels-idx1'))
         images, labels = (np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8) for file in files)
@@ -38,7 +38,7 @@ def fashion_mnist(share: Path, out: Path) -> None:
 
 
 def stamps(share: Path, out: Path) -> None:
-    """Write `out`/<class>/<name>.png, on white: what is transparent has any colour in these files."""
+    """Write `out`/<class>/<name>.png, on white: transparent pixels have arbitrary colours in these files."""
     for cls in STAMPS:
         (out / cls).mkdir(parents=True)
         for file in sorted((share / 'tuxpaint/stamps' / cls).rglob('*.png')):
@@ -51,8 +51,8 @@ def stamps(share: Path, out: Path) -> None:
 @call_parse
 def main(
     out: Path,  # folder to write fashion-mnist/ and stamps/ to
-    share: Path = Path('/usr/share'),  # where the packages' files are
+    share: Path = Path('/usr/share'),  # folder of the packages' files
 ):
-    """Write both."""
+    """Write both datasets."""
     fashion_mnist(share, out / 'fashion-mnist')
     stamps(share, out / 'stamps')

@@ -1,4 +1,4 @@
-"""What a run has left in its folder, to be compared with another run, bit for bit."""
+"""Read the results of a run, to compare them with another run's bit for bit."""
 
 import csv
 import json
@@ -21,16 +21,16 @@ def unreadable(run: Path) -> list[Path]:
                 Image.open(file).load()
             elif file.suffix == '.csv':
                 list(csv.DictReader(file.open(), strict=True))
-        except Exception as e:  # whatever makes a file unreadable counts, and each reader has its own
+        except Exception as e:  # each reader raises its own errors
             print(f'{file}: {e}')
             bad.append(file)
     return bad
 
 
 def ending(run: Path) -> dict:
-    """What has to be the same, as comparable values."""
+    """The results that must be equal, as comparable values."""
     last = torch.load(run / 'models/last.pth', weights_only=True)
-    del last['callbacks']['history']  # it's in history.csv, and has the seconds
+    del last['callbacks']['history']  # it has the seconds; history.csv is compared without them
     rows = [{**row, 'seconds': None} for row in csv.DictReader((run / 'history.csv').open())]
     return {
         'best.pth': _bits(torch.load(run / 'models/best.pth', weights_only=True)),

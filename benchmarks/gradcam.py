@@ -1,9 +1,9 @@
-"""Grad-CAM of 25 images at 4 layers of a CIFAR ResNet-18: this project beside its peers, from one run.
+"""Time Grad-CAM of 25 images at 4 layers of a CIFAR ResNet-18: this project and others, in one run.
 
     pip install -r benchmarks/requirements.txt && python benchmarks/gradcam.py
 
-Each round times every way once, so that a busy moment of the machine hits all of them. The unit is one plain forward
-and backward of the batch, as in training.
+Each round times every implementation once, so that other load on the machine affects all of them. The unit is one
+plain forward and backward pass of the batch, as in training.
 """
 
 import sys
@@ -22,19 +22,19 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from interpret.gradcam import grad_cam
-from models import cifar_resnet18
+from models.resnet import cifar_resnet18
 
 LAYERS = ['layer1', 'layer2', 'layer3', 'layer4']
 
 
 def plain(model: nn.Module, x: Tensor, targets: Tensor) -> None:
-    """One forward and backward of the batch, with the gradients of all parameters."""
+    """One forward and backward pass of the batch, with the gradients of all parameters."""
     model.zero_grad()
     model(x).gather(1, targets[:, None]).sum().backward()
 
 
 def captum(model: nn.Module, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """The whole batch, one layer at a time; raw maps."""
+    """Captum: the whole batch, one layer at a time; raw maps."""
     maps = {}
     for name in LAYERS:
         peer = LayerGradCam(model, model.get_submodule(name))
@@ -43,7 +43,7 @@ def captum(model: nn.Module, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def pytorch_grad_cam(model: nn.Module, x: Tensor, targets: Tensor, raw: bool = False) -> dict[str, Tensor]:
-    """The whole batch, one layer at a time (it averages the maps of several)."""
+    """pytorch-grad-cam: the whole batch, one layer at a time, as it averages the maps of several layers."""
     maps, classes = {}, [ClassifierOutputTarget(target) for target in targets.tolist()]
     for name in LAYERS:
         layer = model.get_submodule(name)
@@ -57,7 +57,7 @@ def pytorch_grad_cam(model: nn.Module, x: Tensor, targets: Tensor, raw: bool = F
 
 
 def one_at_a_time(model: nn.Module, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """One image and one layer at a time, as course notebooks do it; raw maps."""
+    """One image and one layer at a time, as in course notebooks; raw maps."""
     maps = {name: [] for name in LAYERS}
     for name in LAYERS:
         layer, seen = model.get_submodule(name), {}
@@ -76,7 +76,7 @@ def one_at_a_time(model: nn.Module, x: Tensor, targets: Tensor) -> dict[str, Ten
 
 
 def check_same(model: nn.Module, x: Tensor, targets: Tensor) -> None:
-    """All ways give the same raw maps."""
+    """Check that all implementations give the same raw maps."""
     ours = grad_cam(model, x, targets, LAYERS, raw=True)
     peers = captum(model, x, targets), pytorch_grad_cam(model, x, targets, raw=True), one_at_a_time(model, x, targets)
     for name, cam in ours.items():
@@ -86,15 +86,15 @@ def check_same(model: nn.Module, x: Tensor, targets: Tensor) -> None:
 
 @call_parse
 def main(
-    repeats: int = 3,  # Rounds, each of which times every way once
+    repeats: int = 3,  # rounds; each times every implementation once
 ):
-    """Print the table."""
+    """Time all implementations and print a table."""
     torch.manual_seed(0)
     model, x, targets = cifar_resnet18().eval(), torch.randn(25, 3, 32, 32), torch.randint(10, (25,))
     check_same(model, x, targets)
 
     training = deepcopy(model).train()
-    ways = {  # name: what to time, the bar that this project sets itself
+    ways = {  # name: function to time, target of this project
         'one plain forward + backward': (lambda: plain(training, x, targets), ''),
         'this project': (lambda: grad_cam(model, x, targets, LAYERS), 'at most 1.15 x plain'),
         'Captum': (lambda: captum(model, x, targets), 'at least 3.4 x ours'),
@@ -112,7 +112,7 @@ def main(
     print(
         f'25 images of 32x32, 4 layers, {repeats} rounds, {torch.get_num_threads()} threads, torch {torch.__version__}'
     )
-    print('\n| way | median s | min s | x plain | x ours | bar |\n|---|--:|--:|--:|--:|---|')
+    print('\n| implementation | median s | min s | x plain | x ours | target |\n|---|--:|--:|--:|--:|---|')
     for name, (_, bar) in ways.items():
         time = median(seconds[name])
         print(f'| {name} | {time:.3f} | {min(seconds[name]):.3f} | {time / unit:.2f} | {time / ours:.2f} | {bar} |')

@@ -1,12 +1,12 @@
-"""Kill small training runs with SIGKILL, resume each until it is done, and compare what comes out.
+"""Kill small training runs with SIGKILL, resume each until it is finished, and compare the results.
 
     python benchmarks/kill.py --kills 60 --out results/kill.json
 
-The recipes `plateau` and `speedrun` are run with 0 and with 2 workers, each with a quarter of the kills. Of these two
-thirds are to hit training or validation, a sixth a write in models/, and the others any moment. A kill that hits
-another phase counts there, and is repeated. All has to come out as of a run left alone, bit for bit: the weights in
-best.pth and last.pth, and the rest of last.pth but its seconds; history.csv but its seconds; mistakes.csv; the
-test accuracy. Fewer than 12 kills are all of `speedrun`. Prints how many kills hit which phase.
+The recipes `plateau` and `speedrun` run with 0 and with 2 workers; each combination gets a quarter of the kills. Two
+thirds of the kills aim at training or validation, a sixth at a write in models/, and the others at any moment. A kill
+that hits another phase is counted there and repeated. The results must equal those of an uninterrupted run, bit for
+bit: best.pth; last.pth and history.csv, except the seconds; mistakes.csv; the test accuracy. Fewer than 12 kills all
+go to `speedrun`. Prints the number of kills per phase.
 """
 
 import csv
@@ -27,12 +27,12 @@ from fastcore.script import call_parse
 from PIL import Image
 
 SCRIPT = Path(__file__).parents[1] / 'train_fastai.py'
-# not a checkpoint after each batch: training is to be hit, too, and not only the writes
+# no checkpoint after each batch: kills should hit training, too, not only writes
 OPTIONS = ['--epochs', '6', '--bs', '2', '--valid', '0.25', '--checkpoint-minutes', '0.01', '--keep-checkpoints']
 RUNS = ('speedrun', 0), ('plateau', 2), ('speedrun', 2), ('plateau', 0)  # recipe and workers
 TRAINING, WRITE, ANY = 'training or validation', 'a write in models/', 'any moment'
 GOING_ON = 'going on at epoch', 'no checkpoint in', 'nothing is left to train'  # what a resumed run prints first
-LONGEST = 0.6  # of the time that a whole run takes, so that few runs end before they are killed at any moment
+LONGEST = 0.6  # of a whole run's time: latest kill at any moment, so that few runs end first
 
 
 def _write_images(root: Path) -> Path:
@@ -49,7 +49,7 @@ def _write_images(root: Path) -> Path:
 
 
 class Run:
-    """train_fastai.py with a folder of its own, in one process after the other."""
+    """A run of train_fastai.py in its own folder, by one process after another."""
 
     def __init__(self, tmp: str, name: str, data: Path, recipe: str, workers: int):
         self.folder, self.log = Path(tmp, name), Path(tmp, f'{name}.log')
@@ -58,7 +58,7 @@ class Run:
         self.start()
 
     def start(self):
-        """Begin, or go on where the folder is there."""
+        """Start the run, or resume it if its folder exists."""
         self.resumed, self.stale = self.folder.exists(), self._parts()
         options = ['--resume', self.folder] if self.resumed else self.options
         command = [sys.executable, SCRIPT, *map(str, options), *self.workers]
@@ -69,7 +69,7 @@ class Run:
         return {*self.folder.glob('models/.*.part')}
 
     def phase(self) -> str:
-        """What the process is at, as its folder and its output tell."""
+        """The phase of the process, by its folder and its output."""
         said = self.log.read_text()
         if not self.folder.exists():
             return 'before the run folder'
@@ -82,7 +82,7 @@ class Run:
         return TRAINING if [*self.folder.glob('models/last*.pth')] else 'before the first checkpoint'
 
     def kill(self, target: str, seconds: float) -> str | None:
-        """Kill it `seconds` after the phase `target` begins; the phase that was hit, or None where it ends before."""
+        """Kill it `seconds` after the phase `target` begins; return the phase hit, or None if the run ended first."""
         while target not in (ANY, self.phase()) and self.process.poll() is None:
             sleep(0.002)
         with suppress(subprocess.TimeoutExpired):
@@ -94,13 +94,13 @@ class Run:
 
 
 def _targets(kills: int, rng: random.Random) -> list[str]:
-    """What that many kills are to hit, in a random order."""
+    """The phases to hit with this number of kills, in random order."""
     training, write = round(2 / 3 * kills), max(1, round(kills / 6))
     return rng.sample([TRAINING] * training + [WRITE] * write + [ANY] * (kills - training - write), kills)
 
 
 def _killed(tmp: str, data: Path, recipe: str, workers: int, kills: int, rng: random.Random) -> dict:
-    """How many kills and runs there were with this recipe and number of workers, and what they did."""
+    """Kill runs of this recipe and number of workers; count kills per phase, runs and failures."""
     counts, phases = dict.fromkeys(('runs', 'kills', 'mismatches', 'unreadable'), 0), Counter()
     start, alone = perf_counter(), Run(tmp, f'{recipe}-{workers}-alone', data, recipe, workers)
     assert alone.process.wait() == 0, alone.log.read_text()
@@ -129,11 +129,11 @@ def _killed(tmp: str, data: Path, recipe: str, workers: int, kills: int, rng: ra
 
 @call_parse
 def main(
-    kills: int = 60,  # how often to kill, at least
-    seed: int = 0,  # of the moments
+    kills: int = 60,  # minimum number of kills
+    seed: int = 0,  # for the moments of the kills
     out: str | None = None,  # a JSON file for the counts
 ):
-    """Kill, resume, compare."""
+    """Kill runs, resume them and compare the results."""
     rng, start = random.Random(seed), perf_counter()
     runs = RUNS if kills >= 3 * len(RUNS) else RUNS[:1]
     with TemporaryDirectory() as tmp:

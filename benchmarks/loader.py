@@ -1,11 +1,10 @@
-"""Loading and augmenting training images: this project beside its peers, from one run.
+"""Time loading and augmenting training images: this project and others, in one run.
 
     python benchmarks/loader.py --data cifar10
 
-All ways do the `plateau` recipe's full augmentation and end with normalised floats, in batches on the device that
-trains.
-Each round times every way once, so that a busy moment of the machine hits all of them: ours on a whole epoch, the
-others on some images, as they are slow. Making the loaders, where ours decodes all images once, is timed apart.
+All implementations run the `plateau` recipe's full augmentation and give normalised float batches on the training
+device. Each round times every implementation once, so that other load on the machine affects all of them: ours on a
+whole epoch, the slower others on `n` images. Creating the loaders, when ours decodes all images, is timed separately.
 """
 
 import sys
@@ -14,12 +13,12 @@ from statistics import median
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from config.recipes import PLATEAU
+from data.augment import get_transforms
 from data.loaders import get_dls
-from data.transforms import get_transforms
-from learner import get_learner
-from recipes import PLATEAU
+from training.learner import get_learner
 
-# the import of `data` keeps the next one from asking the network
+# importing `data` first keeps Albumentations from asking the network for updates
 # isort: split
 import albumentations as A
 import numpy as np
@@ -37,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class ItemTransform(DisplayedTransform):
-    """The one of fastai's tutorial on Albumentations: https://docs.fast.ai/tutorial.albumentations.html."""
+    """The transform of fastai's tutorial on Albumentations: https://docs.fast.ai/tutorial.albumentations.html."""
 
     split_idx, order = 0, 2
 
@@ -45,12 +44,12 @@ class ItemTransform(DisplayedTransform):
         self.compose = compose
 
     def encodes(self, img: PILImage):
-        """An image as an image."""
+        """Augment one image."""
         return PILImage.create(self.compose(image=np.array(img))['image'])
 
 
 class Course(Dataset):
-    """torchvision's CIFAR10, whose images are in memory, and a Compose for each image."""
+    """The course project's dataset: images in memory, as in torchvision's CIFAR10, and a Compose per image."""
 
     def __init__(self, images: np.ndarray, compose: A.Compose):
         self.images, self.compose = images, compose
@@ -63,7 +62,7 @@ class Course(Dataset):
 
 
 def tutorial(files: list[Path], compose: A.Compose, bs: int) -> DataLoaders:
-    """fastai's tutorial: files are decoded to PIL images and augmented as such; batches are normalised."""
+    """fastai's tutorial: files are decoded to PIL images and augmented one by one; batches are normalised."""
     as_images = A.Compose([t for t in compose.transforms if not isinstance(t, A.Normalize | A.ToTensorV2)])
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
@@ -76,7 +75,7 @@ def tutorial(files: list[Path], compose: A.Compose, bs: int) -> DataLoaders:
 
 
 def all_of(batches, device: torch.device) -> int:
-    """Take all of `batches` to `device`; the number of images."""
+    """Move all of `batches` to `device`; return the number of images."""
     n = 0
     for x, _ in batches:
         n += len(x.to(device))
@@ -86,14 +85,14 @@ def all_of(batches, device: torch.device) -> int:
 
 
 def bare(images: np.ndarray, compose: A.Compose) -> int:
-    """Nothing but the Compose, on images in memory."""
+    """Apply only the Compose, to images in memory."""
     for image in images:
         compose(image=image)
     return len(images)
 
 
 def train_step(dls: DataLoaders) -> float:
-    """Seconds that training takes for one image: forward, backward and the optimiser's step."""
+    """Seconds of training per image: forward and backward pass and optimiser step."""
     learn = get_learner(dls, path='/nowhere')
     model, (x, y), seconds = learn.model.to(dls.device).train(), dls.one_batch(), []
     opt = torch.optim.SGD(model.parameters(), PLATEAU.lr, PLATEAU.mom, nesterov=True)
@@ -113,12 +112,12 @@ def train_step(dls: DataLoaders) -> float:
 
 @call_parse
 def main(
-    data: str = 'cifar10',  # as train_fastai.py's --data
-    bs: int = 128,  # images a batch
-    n: int = 4000,  # images that the slow ways take a round
-    repeats: int = 5,  # rounds, each of which times every way once
+    data: str = 'cifar10',  # as --data of train_fastai.py
+    bs: int = 128,  # images per batch
+    n: int = 4000,  # images per round for the slow implementations
+    repeats: int = 5,  # rounds; each times every implementation once
 ):
-    """Print the table."""
+    """Time all implementations and print a table."""
     start = perf_counter()
     dls = get_dls(data, PLATEAU, bs=bs)
     made, device = perf_counter() - start, default_device()
@@ -148,9 +147,9 @@ def main(
     size = 'x'.join(map(str, images.shape[1:3]))
     print(f'{size} images, batches of {bs}, {repeats} rounds, {where}, torch {torch.__version__}')
     print(f'the loaders were made in {made:.1f} s')
-    print('\n| way | median images/s | best | x bare | ours is x |\n|---|--:|--:|--:|--:|')
+    print('\n| implementation | median images/s | best | x bare | ours is x |\n|---|--:|--:|--:|--:|')
     for name, speed in speeds.items():
         mid = median(speed)
         print(f'| {name} | {mid:,.0f} | {max(speed):,.0f} | {mid / unit:.2f} | {ours / mid:.1f} |')
-    print(f'\nbars: 8 x bare on two cores (ours {ours / unit:.1f}); on a GPU 500,000 images/s')
-    print(f'training takes {1 / step:,.0f} images/s, of which loading is {1 / ours / (step + 1 / ours):.2%} (bar: 1%)')
+    print(f'\ntargets: 8 x bare on two cores (ours {ours / unit:.1f}); on a GPU 500,000 images/s')
+    print(f'training takes {1 / step:,.0f} images/s; loading is {1 / ours / (step + 1 / ours):.2%} of it (target: 1%)')

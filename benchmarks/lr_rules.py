@@ -1,7 +1,7 @@
-"""Which of the suggestions of a learning rate sweep leads SGD furthest? One sweep, then one training run for each.
+"""Compare the learning rates that a sweep suggests: one sweep, then one training run per suggestion.
 
-All runs start from the same weights and see the same batches; the held-out part of the training images judges them,
-the test set plays no part. Prints a Markdown table: `python benchmarks/lr_rules.py --data PATH`.
+All runs start from the same weights and see the same batches. They are compared on held-out training images; the test
+set is not used. Prints a Markdown table: `python benchmarks/lr_rules.py --data PATH`.
 """
 
 import sys
@@ -14,19 +14,19 @@ from fastai.torch_core import set_seed
 from fastcore.script import call_parse
 
 from callbacks.history import kept_epoch
-from sweep import find_lr
 from train_fastai import PLATEAU, fit, get_dls, get_learner
+from training.lr_finder import find_lr
 
 
 @call_parse
 def main(
-    data: str = 'cifar10',  # what --data of train_fastai.py takes
-    fraction: float = 0.08,  # use this much of the training images
-    valid: float = 0.25,  # and hold out this much of those
-    epochs: int = 8,  # of each run
-    seed: int = 42,  # of the split, the weights and the draws
+    data: str = 'cifar10',  # as --data of train_fastai.py
+    fraction: float = 0.08,  # fraction of the training images to use
+    valid: float = 0.25,  # fraction of those to hold out
+    epochs: int = 8,  # per run
+    seed: int = 42,  # for the split, the weights and the random draws
 ):
-    """Compare the suggestions of a sweep by what they lead to."""
+    """Train with each learning rate that a sweep suggests, and compare the results."""
 
     def learner(out):
         set_seed(seed)

@@ -1,17 +1,17 @@
-"""Measurements that take hours: a row each, kept in a table from the moment it is there."""
+"""Save the measurements of a long benchmark row by row."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from atomic import replacing
+from runtime.files import replacing
 
 
 def measured(file: Path, cases: Iterable[dict], measure: Callable[..., dict]) -> pd.DataFrame:
-    """The rows of `file`, a CSV table, with one for each of `cases`: its own columns and those of `measure(**case)`.
+    """Add a row for each of `cases` to the CSV table `file`: its own columns and those of `measure(**case)`.
 
-    What the table has already is not measured again, so a recipe that changed needs another table.
+    Cases that are in the table are not measured again: a changed recipe needs another table.
     """
     rows = pd.read_csv(file).to_dict('records') if file.exists() else []
     for case in cases:

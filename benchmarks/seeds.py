@@ -1,12 +1,12 @@
-"""Test accuracy against minutes: a recipe for each number of epochs and each seed, one after another.
+"""Measure test accuracy against minutes: train a recipe for each number of epochs and each seed.
 
     python benchmarks/seeds.py --recipe speedrun --epochs 5 10 --seeds 3
     python benchmarks/seeds.py --recipe plateau --seeds 5
 
-Started again, it keeps the runs that are finished and goes on with the one that was stopped; a recipe that has changed
-needs another `out`. Writes a row a run to seeds.csv in `out`, prints means and standard deviations as a Markdown table,
-and plots the accuracies over the minutes that it took to check and decode the images, to train, and to predict the test
-set once. A sweep, where the recipe has one, and the review don't count.
+Started again, it keeps finished runs and resumes the interrupted one; a changed recipe needs another `out`. Writes one
+row per run to seeds.csv in `out`, prints a Markdown table of means and standard deviations, and plots accuracy against
+minutes. The minutes cover checking and decoding the images, training, and predicting the test set once, but not the
+recipe's sweep, if any, or the review.
 """
 
 import sys
@@ -25,15 +25,15 @@ from fastcore.script import call_parse
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.rows import measured
-from conclusion import COURSE_PROJECT
-from errors import ends_in_one_line
-from interpret.figures import new_figure, save_figure
-from recipes import recipe_for
+from config.recipes import recipe_for
+from interpret.review import COURSE_PROJECT
+from runtime.errors import ends_in_one_line
+from runtime.figures import new_figure, save_figure
 from train_fastai import GradCAMInterpretation, find_lr, fit, get_dls, get_learner
 
 
 def run(recipe: str, epochs: int, seed: int, data: str, folder: Path) -> dict:
-    """What comes of a run, from where it was stopped; it has its own folder in `folder`."""
+    """Train, or resume, one run in its own folder in `folder`, and test it."""
     path = folder / f'{recipe}-epochs{epochs}-seed{seed}'
     set_seed(seed)
     start = perf_counter()
@@ -50,7 +50,7 @@ def run(recipe: str, epochs: int, seed: int, data: str, folder: Path) -> dict:
 
 
 def plot(table: pd.DataFrame, file: Path) -> None:
-    """The accuracies over the minutes, beside the course project's."""
+    """Plot accuracy against minutes, with the course project's result."""
     fig, axs = new_figure(figsize=(7, 5), layout='constrained')
     for (recipe, epochs), runs in table.groupby(['recipe', 'epochs']):
         axs[0, 0].plot(runs.all_minutes, runs.test_accuracy, 'o', markersize=5, label=f'{recipe}, {epochs} epochs')
@@ -58,19 +58,19 @@ def plot(table: pd.DataFrame, file: Path) -> None:
     axs[0, 0].plot(minutes, course, 'k*', label='course project, original images, a GPU')
     axs[0, 0].set(xlabel='minutes', ylabel='test accuracy', xlim=(0, 1.1 * max(minutes, table.all_minutes.max())))
     axs[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
-    fig.legend(loc='outside lower center', ncols=2)  # off the points, wherever they are
+    fig.legend(loc='outside lower center', ncols=2)  # away from the points
     save_figure(fig, file)
 
 
 @call_parse
 def main(
-    recipe: str = 'speedrun',  # what --recipe of train_fastai.py takes
+    recipe: str = 'speedrun',  # as --recipe of train_fastai.py
     epochs: Annotated[int, {'nargs': '+'}] = (),  # one or more numbers of epochs; by default the recipe's
-    seeds: int = 3,  # 0, 1, ...: so many runs of each
-    data: str = 'cifar10',  # what --data takes
+    seeds: int = 3,  # number of runs, with seeds 0, 1, ...
+    data: str = 'cifar10',  # as --data of train_fastai.py
     out: str = 'runs/seeds',  # folder of the runs
 ):
-    """Measure test accuracy against minutes, over seeds."""
+    """Measure test accuracy against minutes for several seeds."""
     folder = Path(expanduser(out))
     epochs = epochs or [recipe_for(data, recipe).epochs]
     cases = [{'recipe': recipe, 'epochs': n, 'seed': seed} for seed in range(seeds) for n in epochs]

@@ -1,14 +1,14 @@
-"""A training step of this project beside a bare PyTorch loop and the course project's: one run, as ratios.
+"""Time a training step of this project, a bare PyTorch loop and the course project's loop, in one run.
 
     python benchmarks/step.py
     python benchmarks/step.py --compile
     python benchmarks/step.py --compile --batches 300    # on a GPU
 
-All train the same ResNet-18 on the same batches of 32x32 noise, in turn, and the median over the rounds counts. The
-bare loop does what has to be done, in channels_last, on a GPU in bf16 as ours; the course project's is in NCHW and
-float32, and asks for loss and accuracy after each batch. Ours is `fit`, with all its callbacks; on a CPU it keeps freed
-memory (see allocator.py) and has its own convolutions (see winograd.py). So the bare loop is there with and without
-these, and what fastai costs is what ours takes beside the one that has them as well.
+All train the same ResNet-18 on the same batches of 32x32 noise, by turns; the median over the rounds counts. The bare
+loop does only the necessary work, in channels_last and, on a GPU, in bf16 like ours. The course project's loop uses
+NCHW and float32, and reads loss and accuracy after each batch. Ours is `fit` with all its callbacks; on a CPU it keeps
+freed memory (see allocator.py) and uses Winograd convolutions (see winograd.py). The bare loop runs with and without
+these two: fastai's overhead is the time of ours compared with the bare loop that has both.
 """
 
 import sys
@@ -28,35 +28,35 @@ from fastai.data.core import DataLoaders
 from fastcore.script import call_parse
 from PIL import Image
 
-from allocator import keep_freed_memory
 from benchmarks.allocator import return_freed_memory
-from models import cifar_resnet18
-from recipes import PLATEAU
+from config.recipes import PLATEAU
+from models.resnet import cifar_resnet18
+from models.winograd.convolution import winograd_convolutions
 from train_fastai import fit, get_dls, get_learner
-from winograd import winograd_convolutions
+from training.memory import keep_freed_memory
 
 
 def now() -> float:
-    """Seconds, when all that was asked of a GPU is done."""
+    """The time in seconds, after the GPU has finished its queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return perf_counter()
 
 
 class Clock(Callback):
-    """The seconds of an epoch's training, without its validation and whatever is saved."""
+    """Measure the seconds of an epoch's training, without validation and saving."""
 
     def before_train(self):
-        """Start."""
+        """Start the clock."""
         self.start = now()
 
     def after_train(self):
-        """Stop."""
+        """Stop the clock."""
         self.seconds = now() - self.start
 
 
 def ours(dls: DataLoaders, compiled: bool, path: str) -> Iterator[float]:
-    """Seconds of each epoch, by `fit`."""
+    """Yield the seconds of each epoch of `fit`."""
     learn, clock = get_learner(dls, path=path), Clock()
     learn.add_cb(clock)
     while True:
@@ -65,7 +65,7 @@ def ours(dls: DataLoaders, compiled: bool, path: str) -> Iterator[float]:
 
 
 def loop(dls: DataLoaders, compiled: bool, course: bool = False, as_ours: bool = False) -> Iterator[float]:
-    """The same by hand, with glibc's memory and PyTorch's convolutions, or both as `ours` has them."""
+    """Yield the seconds of each epoch of a bare loop; `as_ours` keeps freed memory and uses Winograd convolutions."""
     layout = torch.contiguous_format if course else torch.channels_last
     model = cifar_resnet18(len(dls.vocab)).to(dls.device, memory_format=layout)
     bf16 = torch.autocast(dls.device.type, torch.bfloat16, enabled=dls.device.type == 'cuda' and not course)
@@ -90,7 +90,7 @@ def loop(dls: DataLoaders, compiled: bool, course: bool = False, as_ours: bool =
 
 
 def write_noise(root: Path, n: int) -> Path:
-    """Two classes, `n` training images together and a few to test."""
+    """Write two classes of noise: `n` training images in total and four test images."""
     rng = np.random.default_rng(0)
     for split, count in (('train', n // 2), ('test', 2)):
         for name in 'ab':
@@ -103,12 +103,12 @@ def write_noise(root: Path, n: int) -> Path:
 
 @call_parse
 def main(
-    compile: bool = False,  # all but the course project's with torch.compile, too
-    bs: int = 128,  # images a batch
-    batches: int = 4,  # in a round
-    rounds: int = 3,  # that count; one before them warms up
+    compile: bool = False,  # also time ours and the bare loop with torch.compile
+    bs: int = 128,  # images per batch
+    batches: int = 4,  # per round
+    rounds: int = 3,  # timed, after one warm-up round
 ):
-    """Print the time of a training step of each, and what it is of the others'."""
+    """Print the time of a training step of each loop, and its ratio to the other loops'."""
     with TemporaryDirectory() as tmp:
         valid = 4 / (bs * batches + 4)
         dls = get_dls(write_noise(Path(tmp) / 'images', bs * batches + 4), PLATEAU, bs, valid)

@@ -1,7 +1,7 @@
-"""Winograd's convolutions beside PyTorch's own on the CPU, in one run: `python benchmarks/winograd.py`.
+"""Time Winograd convolutions against PyTorch's own on the CPU: `python benchmarks/winograd.py`.
 
-First single convolutions, forward and backward, in brackets where `winograd_convolutions` leaves them alone, then whole
-training steps. Both take turns on the same noise. Prints two Markdown tables of medians.
+First single convolutions, forward and backward (in brackets if `winograd_convolutions` keeps PyTorch's), then whole
+training steps. Both run by turns on the same noise. Prints two Markdown tables of medians.
 """
 
 import sys
@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from fastcore.script import call_parse
 from torch import nn
 
-from allocator import keep_freed_memory
-from models import SPEEDNETS, SpeedNet, cifar_resnet18
-from winograd import CHANNELS, PIXELS, SIDE, winograd, winograd_convolutions
+from models.resnet import cifar_resnet18
+from models.speednet import SPEEDNETS, SpeedNet
+from models.winograd.convolution import CHANNELS, PIXELS, SIDE, winograd, winograd_convolutions
+from training.memory import keep_freed_memory
 
-# images, channels in and out, pixels a side: of ResNet-18 for images of 32 and of 224 pixels, of SpeedNet, and others
+# images, channels in and out, pixels a side; a line each: ResNet-18 at 32 pixels, at 224 pixels, SpeedNet, others
 CONVOLUTIONS = (
     *((128, 64, 64, 32), (128, 128, 128, 16), (128, 256, 256, 8), (128, 512, 512, 4)),
     *((16, 64, 64, 56), (16, 128, 128, 28), (16, 256, 256, 14), (16, 512, 512, 7)),
@@ -41,7 +42,7 @@ STEPS = (
 
 
 def medians(rounds: int, *ways: Callable[[], None]) -> list[float]:
-    """Milliseconds of each, which take turns; the first round doesn't count."""
+    """Median milliseconds of each of `ways`, run by turns; the first round doesn't count."""
     times = [[] for _ in ways]
     for _ in range(rounds + 1):
         for way, spent in zip(ways, times, strict=True):
@@ -52,7 +53,7 @@ def medians(rounds: int, *ways: Callable[[], None]) -> list[float]:
 
 
 def convolution(n: int, c: int, k: int, side: int) -> list[Callable[[], None]]:
-    """PyTorch's and ours, forward and backward."""
+    """Functions that run PyTorch's convolution and ours, forward and backward."""
     shapes = (n, c, side, side), (k, c, 3, 3), (n, k, side, side)
     x, weight, grad = (torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_() for shape in shapes)
     ways = partial(F.conv2d, padding=1), winograd
@@ -60,7 +61,7 @@ def convolution(n: int, c: int, k: int, side: int) -> list[Callable[[], None]]:
 
 
 def step(make: Callable[[], nn.Module], bs: int, size: int) -> list[Callable[[], None]]:
-    """A training step with PyTorch's convolutions, and with ours."""
+    """Functions that run a training step with PyTorch's convolutions and with ours."""
     x, y = torch.randn(bs, 3, size, size).to(memory_format=torch.channels_last), torch.randint(0, 10, (bs,))
 
     model = make().to(memory_format=torch.channels_last)
@@ -77,9 +78,9 @@ def step(make: Callable[[], nn.Module], bs: int, size: int) -> list[Callable[[],
 
 @call_parse
 def main(
-    rounds: int = 5,  # that count
+    rounds: int = 5,  # timed, after one warm-up round
 ):
-    """Time convolutions and training steps, PyTorch's and Winograd's."""
+    """Time convolutions and training steps with PyTorch's convolutions and with Winograd's."""
     keep_freed_memory()
     torch.manual_seed(0)
     print('| images | channels | pixels a side | PyTorch, ms | Winograd, ms | ratio |\n|--:|--:|--:|--:|--:|--:|')

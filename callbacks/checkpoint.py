@@ -1,4 +1,4 @@
-"""A training run that goes on where it stopped, as if it had not."""
+"""Checkpoints: an interrupted training continues to the same result as an uninterrupted one."""
 
 from pathlib import Path
 from threading import Event
@@ -6,26 +6,28 @@ from time import perf_counter
 from typing import Any
 
 from fastai.callback.core import Callback
+from fastai.learner import Learner
 from fastai.torch_core import get_model, num_distrib
 from torch import Tensor
 
-from callbacks.plateau import ReduceLROnPlateau
-from errors import UserError, printable
-from random_states import all_random_states, restore_random_states
-from ranks import highest, rank0
-from tensor_file import load_tensors, save_tensors
+from callbacks.random_states import all_random_states, restore_random_states
+from callbacks.save_and_reduce import ReduceLROnPlateau
+from runtime.errors import UserError, printable
+from runtime.processes import highest, on_rank0
+from runtime.tensor_file import load_tensors, save_tensors
 
 NAMES = 'last.pth', 'last.previous.pth'
+
 SAVE, STOP = 1, 2
 
 
 class Checkpoint(Callback):
-    """Write all that the rest of the training depends on to `folder`/last.pth, and start from `state` if it's given.
+    """Save the whole training state to `folder`/last.pth, and start from `state` (of `load_checkpoint`) if given.
 
-    That is after each epoch, after the first batch that ends `minutes` after the last time, and when `stop` is set,
-    which ends the training with a KeyboardInterrupt. The file before is kept as last.previous.pth. `identity` says
-    which training it belongs to, and `state` is what `load_checkpoint` returns. A callback with `state_dict` and
-    `load_state_dict` takes part. Several processes do all of it after the same batch, and rank 0 writes.
+    Saves after each epoch, once `minutes` have passed since the last save, and when `stop` is set, which also ends the
+    training with a KeyboardInterrupt. The previous file is kept as last.previous.pth. `identity` describes the
+    training that the checkpoint belongs to. The states of callbacks with `state_dict` and `load_state_dict` are saved,
+    too. With several processes, all save after the same batch, and rank 0 writes.
     """
 
     order = ReduceLROnPlateau.order + 1  # after an epoch the learning rate may just have been cut
@@ -34,10 +36,10 @@ class Checkpoint(Callback):
         self.folder, self.minutes, self.stop, self.identity, self.state = folder, minutes, stop, identity, state
 
     def before_fit(self):
-        """Put everything but the epoch's own meters to where `state` was."""
+        """Restore everything but the epoch's meters, or remove an earlier training's checkpoints."""
         self.saved, self.place, self.meters = perf_counter(), (0, 0), []
         if not self.state:
-            rank0(self._forget)
+            on_rank0(self._forget)()
             return
         try:
             self._restore()
@@ -53,7 +55,7 @@ class Checkpoint(Callback):
             print(f'the checkpoint in {printable(self.folder)} {epochs}: nothing is left to train')
 
     def _forget(self):
-        for name in NAMES:  # an earlier training's
+        for name in NAMES:
             (self.folder / name).unlink(missing_ok=True)
 
     def _restore(self):
@@ -61,7 +63,7 @@ class Checkpoint(Callback):
         get_model(self.model).load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
         scaler = getattr(self.learn, 'scaler', None)
-        if scaler and self.state['scaler']:  # on another device there may be none
+        if scaler and self.state['scaler']:  # a checkpoint from another device may have none
             scaler.load_state_dict(self.state['scaler'])
         for cb in self._stateful():
             cb.load_state_dict(self.state['callbacks'][cb.name])
@@ -72,26 +74,29 @@ class Checkpoint(Callback):
         restore_random_states(states)
 
     def before_train(self):
-        """Restore the meters that the epoch's start has just reset."""
+        """Restore the meters, which the start of the epoch has reset."""
         if self.state:
             self._restore_meters()
             self.state = None
 
     def after_batch(self):
-        """Note where we are, and save if it's time or if training has to stop."""
+        """Record the position, and save if it's time or if training has to stop."""
         if self.training:
             self.place = self.epoch, self.iter + 1
             self.meters = [_numbers(meter) for meter in self.recorder._train_mets]
-        if self.training or self.iter + 1 < self.n_iter:  # in the last of validation some ranks may have no image
+        if self.training or self.iter + 1 < self.n_iter:  # in validation's last batch some ranks may have no image
             self._save_or_stop()
 
     def after_train(self):
-        """The next batch is the next epoch's."""
-        self.dls.train.skip = 0
+        self.dls.train.skip = 0  # only the epoch that was resumed skips batches
+
+    @staticmethod
+    def forget_place(learn: Learner) -> None:
+        """Let the next fit of `learn` begin at its first epoch and batch, however this one has ended."""
+        learn.first_epoch, learn.dls.train.skip, learn.dls.train.epoch = 0, 0, None
 
     def after_validate(self):
-        """The last of its batches."""
-        self._save_or_stop()
+        self._save_or_stop()  # for the last batch, which `after_batch` leaves out
 
     def _save_or_stop(self):
         due = self.training and perf_counter() - self.saved >= 60 * self.minutes
@@ -102,12 +107,12 @@ class Checkpoint(Callback):
             raise KeyboardInterrupt
 
     def after_epoch(self):
-        """Save, with the smoothed loss, which goes on, and without the metrics, which start anew."""
+        """Save, with the smoothed loss (the first meter), which continues, but without the metrics, which restart."""
         self.place, self.meters = (self.epoch + 1, 0), self.meters[:1]
         self.save()
 
     def save(self):
-        """Write the checkpoint; if that fails the one before it is as it was."""
+        """Write the checkpoint; if that fails, the previous one is intact."""
         scaler = getattr(self.learn, 'scaler', None)
         state = {
             'training': self.identity,
@@ -121,21 +126,21 @@ class Checkpoint(Callback):
             'random': all_random_states(),
         }
         last, previous = (self.folder / name for name in NAMES)
-        rank0(save_tensors, state, last, keep=previous)
+        on_rank0(save_tensors)(state, last, keep=previous)
         self.saved = perf_counter()
 
     def _stateful(self) -> list[Callback]:
-        # by the class: a callback hands what it doesn't have itself on to the Learner, and that to the model
+        # ask the class: a callback instance delegates missing attributes to the Learner, and that to the model
         return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
     def _restore_meters(self):
-        # none at the start of an epoch but the smoothed loss, the first
+        # at the start of an epoch there is only the first, the smoothed loss
         for meter, numbers in zip(self.recorder._train_mets, self.meters, strict=False):
             vars(meter).update(numbers)
 
 
 def load_checkpoint(folder: Path) -> dict | None:
-    """The newest undamaged checkpoint in `folder`, None where there is none; removes a damaged one and says so."""
+    """The newest intact checkpoint in `folder`, or None; a damaged one is reported and removed."""
     for file in (folder / name for name in NAMES):
         try:
             return load_tensors(file)
@@ -143,18 +148,18 @@ def load_checkpoint(folder: Path) -> dict | None:
             continue
         except UserError as e:
             print(f'{printable(e)}; it is removed, and the one before it used if there is one')
-            file.unlink()  # or the next checkpoint would keep it in the place of a good one
+            file.unlink()  # otherwise the next save would keep it instead of a good one
     return None
 
 
 def _numbers(meter: Any) -> dict:
-    """What a fastai Metric has counted so far; copied, as `lerp` and `+=` may work in place."""
+    """A copy of a fastai Metric's numbers so far; a copy because `lerp` and `+=` may work in place."""
     plain = {k: v.as_subclass(Tensor).clone() if isinstance(v, Tensor) else v for k, v in vars(meter).items()}
     return {k: v for k, v in plain.items() if isinstance(v, int | float | Tensor)}
 
 
 def _shared(numbers: dict, factor: float) -> dict:
-    """`numbers` where each process has `factor` times as many images: an average counts those of its own share."""
+    """`numbers` for a process whose share of the images is `factor` times as large; averages count their own share."""
     if factor == 1 or 'total' not in numbers:
         return numbers
     return {**numbers, 'total': factor * numbers['total'], 'count': factor * numbers['count']}

@@ -1,34 +1,34 @@
-"""How long it will take."""
+"""The estimated duration of a run."""
 
 from time import perf_counter
 
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 
-from console import say
-from recipes import SPEEDRUN
+from config.recipes import SPEEDRUN
+from runtime.console import say
 
 
 class ETA(Callback):
-    """After the first batches, say how long the whole run will take, and on a slow CPU what to do instead.
+    """After the first batches, print how long the whole run will take, and faster options on a slow CPU.
 
-    `warm_up` batches aren't timed, since the first one also pays for lazy initialisation, and `timed` ones then are. An
-    epoch with fewer batches than both has fewer timed, and one with a single batch no warm-up.
+    The first `warm_up` batches aren't timed, since they include lazy initialisation; the next `timed` are. A short
+    epoch times fewer batches, and an epoch with a single batch has no warm-up.
     """
 
     order = ProgressCallback.order + 1
     warm_up, timed = 1, 3
 
     def before_train(self):
-        """Decide in the fit's first epoch which batches to time."""
+        """Choose the batches to time, in the fit's first epoch."""
         if self.train_iter == 0:
             train = self.dls.train
-            batches = len(train) - getattr(train, 'skip', 0)  # training may go on within an epoch
+            batches = len(train) - getattr(train, 'skip', 0)  # a resumed training may start within an epoch
             self.first, self.last = min(self.warm_up, batches - 1), min(self.warm_up + self.timed, batches)
             self.start = perf_counter()
 
     def after_batch(self):
-        """Time the batches after `first` up to `last` and extrapolate."""
+        """Time the batches from `first` to `last` and extrapolate."""
         if not self.training:
             return
         if self.train_iter == self.first:
@@ -40,22 +40,22 @@ class ETA(Callback):
         train, *others = (len(dl) for dl in self.dls.loaders)
         valid, test = others[0], sum(others[1:])
         left = self.n_epoch - self.epoch
-        done = self.iter + 1 - self.train_iter  # batches of this epoch, where training goes on within it
+        done = self.iter + 1 - self.train_iter  # batches of this epoch so far, with those before a resume
         # a forward pass costs about a third of a training step
         total = seconds * (left * train - done + (left * valid + test) / 3)
         device = self.dls.device.type
         epochs = '1 epoch' if left == 1 else f'{left} epochs'
         say(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
         if device == 'cpu' and total > 3600:
-            running = self.learn.recipe.arch  # a recipe has no name, but speedrun alone has this network
+            running = self.learn.recipe.arch  # only speedrun has SpeedNet's smallest network
             print(
-                '  for a look in minutes: --data digits, or --fraction 0.1 --epochs 5; '
+                '  to try it in minutes: --data digits, or --fraction 0.1 --epochs 5; '
                 f'{"" if running == SPEEDRUN.arch else "for a CPU: --recipe speedrun; "}Colab has free GPUs'
             )
 
 
 def in_words(seconds: float) -> str:
-    """`seconds` as a person would say them."""
+    """Format `seconds` as seconds, minutes, or hours and minutes."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f'{max(round(seconds), 1)} s'

@@ -1,21 +1,21 @@
-"""The bars of a Learner."""
+"""Progress bars of a Learner."""
 
 from collections.abc import Sequence
 
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 
-from bars import captioned, end, progress
+from runtime.progress import captioned, end, progress
 
 
 class Progress(ProgressCallback):
-    """fastai's bars and table, whose epochs here count from 1 in both, without a bar for a loader without batches.
+    """fastai's bars and table, with epochs counted from 1 and no bar for a loader without batches.
 
-    A learning rate sweep has the bar of `SweepBar` instead.
+    A learning rate sweep has `SweepBar` instead.
     """
 
     def __call__(self, event_name: str):
-        """Do nothing in a sweep, whose epochs are no training."""
+        """Do nothing in a sweep."""
         if not hasattr(self.learn, 'lr_finder'):
             super().__call__(event_name)
 
@@ -26,12 +26,10 @@ class Progress(ProgressCallback):
             self.pbar.update(0)
 
     def after_train(self):
-        """End the bar, if there is one."""
         if self.pbar:
             end(self.pbar)
 
     def after_validate(self):
-        """End the bar, if there is one."""
         self.after_train()
 
     def _write_stats(self, log: Sequence):
@@ -40,20 +38,17 @@ class Progress(ProgressCallback):
 
 
 class SweepBar(Callback):
-    """One bar over all steps of a learning rate sweep, fastai's `lr_find`; in a training it does nothing."""
+    """One bar over all steps of a learning rate sweep (fastai's `lr_find`); nothing outside of a sweep."""
 
-    _stateattrs = ('bar',)  # which can't be pickled
+    _stateattrs = ('bar',)  # a bar can't be pickled
 
     def before_fit(self):
-        """Begin, in a sweep."""
         finder = getattr(self.learn, 'lr_finder', None)
         self.bar = progress(range(finder.num_it if finder else 0), 'learning rate sweep')
         next(self.bar, None)
 
     def after_batch(self):
-        """One step further."""
         next(self.bar, None)
 
     def after_fit(self):
-        """End it, also where the loss diverged."""
         self.bar.close()

@@ -1,7 +1,18 @@
-"""What goes in: where images come from, how they are checked, changed and loaded."""
+"""Files in, reproducible batches out."""
 
 import os
+from typing import Any
 
-os.environ.setdefault(
-    'NO_ALBUMENTATIONS_UPDATE', '1'
-)  # or its import, which is only in here, asks the network for news
+# otherwise importing Albumentations looks for updates online; only this package imports it
+os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
+
+__all__ = ['get_dls']
+
+
+def __getattr__(name: str) -> Any:
+    """Import `get_dls` on first use: `models` needs `data.sizes`, but not fastai."""
+    if name != 'get_dls':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from data.loaders import get_dls
+
+    return get_dls

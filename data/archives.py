@@ -1,9 +1,9 @@
-"""Unpack a .tgz that a stranger may have made: only files and folders come out, and only below one folder.
+"""Unpack an untrusted .tgz: write only files and folders, and only below one folder.
 
-`tarfile.TarFile` is only as safe as the Python that it comes with. Before some patch releases its `data` filter can be
-led outside (CVE-2025-4517), a negative size makes it loop for ever (CVE-2025-8194), and a header of 1 MiB keeps its
-regular expression busy for an hour (CVE-2024-6232; 64 KiB took 15 s). A time that is no number ends in a traceback. So
-headers are read here one by one, by `TarInfo.frombuf`, and times, owners and rights are ignored.
+`tarfile.TarFile` isn't safe in every Python release. Links escape its `data` filter (CVE-2025-4517), a negative size
+makes it loop forever (CVE-2025-8194), and a header of 1 MiB keeps its regular expression busy for an hour
+(CVE-2024-6232; 64 KiB took 15 s). A time that is not a number ends in a traceback. So this module reads the headers one
+by one with `TarInfo.frombuf`, and ignores times, owners and permissions.
 """
 
 import errno
@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data.layout import WAYS_OUT
-from errors import UserError, printable
+from runtime.errors import UserError, printable
 
-MAX_RATIO = 100  # that an archive may grow by
-MAX_ENTRIES = 300_000  # files and folders: Tiny ImageNet has 120,000. To write so many empty ones takes about 45 s
-FREE_ENTRIES = 20_000  # that any archive may have
-BYTES_EACH = 100  # of the archive, for each of the others: a 16x16 digit takes 250, an empty file 10
-MAX_DEPTH = 32  # folders in each other
+MAX_RATIO = 100  # of unpacked size to archive size
+
+MAX_ENTRIES = 300_000  # files and folders: Tiny ImageNet has 120,000. Writing the maximum, all empty, takes about 45 s
+FREE_ENTRIES = 20_000  # allowed in any archive
+BYTES_EACH = 100  # of the archive per further entry: a 16x16 digit takes 250, an empty file 10
+MAX_DEPTH = 32  # nested folders
 MIB, BLOCK = 2**20, tarfile.BLOCKSIZE
 FULL = errno.ENOSPC, errno.EDQUOT
 
@@ -37,29 +38,29 @@ KINDS = {
 }
 PAX = tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE
 EXTENDED = *PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
-SPARSE = {b'GNU.sparse.major', b'GNU.sparse.map', b'GNU.sparse.size'}  # of the three versions at least one each
-KEYS = {b'path', b'size', *SPARSE}  # that are looked at in a pax header
+SPARSE = {b'GNU.sparse.major', b'GNU.sparse.map', b'GNU.sparse.size'}  # one key for each of the three versions
+KEYS = {b'path', b'size', *SPARSE}  # the keys used of a pax header
 
 
 class Refused(ValueError):
-    """An archive that isn't unpacked. The message says why."""
+    """The archive is unsafe; the message is the reason."""
 
 
 class Gzip(gzip.GzipFile):
-    """A gzip file that refuses to be a decompression bomb: images shrink little, zeros to a thousandth."""
+    """A gzip file that refuses a decompression bomb: images compress little, zeros to a thousandth."""
 
     def __init__(self, archive: Path):
         super().__init__(archive)
         self.most = MAX_RATIO * archive.stat().st_size + 128 * MIB
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, at most 1 MiB, or fewer at the end."""
+        """Read `size` bytes, at most 1 MiB; fewer at the end."""
         if not 0 <= size <= MIB or self.tell() > self.most:
-            raise Refused(f'it gets more than {MAX_RATIO} times as large: a decompression bomb?')
+            raise Refused(f'it unpacks to more than {MAX_RATIO} times its size: a decompression bomb?')
         return super().read(size)
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """The next `size` bytes in parts; EOFError if there are fewer."""
+        """Yield the next `size` bytes in chunks; raises EOFError if there are fewer."""
         while size:
             chunk = self.read(min(size, MIB))
             if not chunk:
@@ -71,9 +72,9 @@ class Gzip(gzip.GzipFile):
 def unpack(archive: Path, folder: Path) -> None:
     """Write the files of the .tgz `archive` to the empty `folder`.
 
-    All of the archive is read first: nothing is written of one that is damaged, gets a hundred times as large, has too
-    many members, or has one that is neither a file nor a folder or would lie outside `folder`. Raises UserError for
-    these and for what can't be written, but OSError where the disk is full.
+    The whole archive is checked before anything is written. Raises UserError if it is damaged, unpacks to over 100
+    times its size, has too many members, has a member that is no file or folder or lies outside `folder`, or can't be
+    written. Raises OSError if the disk is full.
     """
     try:
         for _, content in _entries(archive, folder):
@@ -91,7 +92,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _entries(archive: Path, folder: Path) -> Iterator[tuple[str, Iterator[bytes] | None]]:
-    """Where in `folder` each member of `archive` belongs, and a file's content: read it before the next one."""
+    """Yield each member's path in `folder` and its content (None for a folder), to be read before the next."""
     folder = os.path.abspath(folder)
     folders, most = {folder}, min(FREE_ENTRIES + archive.stat().st_size // BYTES_EACH, MAX_ENTRIES)
     with Gzip(archive) as f:
@@ -107,13 +108,13 @@ def _entries(archive: Path, folder: Path) -> Iterator[tuple[str, Iterator[bytes]
                 yield path, None
             else:
                 yield path, f.chunks(member.size)
-                deque(f.chunks(-member.size % BLOCK), 0)  # files end with whole blocks
-        while f.read(MIB):  # to the end, where gzip compares its checksum
+                deque(f.chunks(-member.size % BLOCK), 0)  # padding up to a whole block
+        while f.read(MIB):  # to the end, where gzip verifies its checksum
             pass
 
 
 def _members(f: Gzip) -> Iterator[tarfile.TarInfo]:
-    """The members of the tar file `f`, which stands at the content of each; extended headers are read, not shown."""
+    """Yield the members of the tar file `f`, positioned at their content; extended headers are applied to them."""
     extended = {}
     while (block := f.read(BLOCK)).strip(b'\0'):
         member = tarfile.TarInfo.frombuf(block, 'utf-8', 'surrogateescape')
@@ -140,7 +141,7 @@ def _members(f: Gzip) -> Iterator[tarfile.TarInfo]:
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The keys and values of a pax header; a record is its own length, a space, a key, =, a value and a line feed."""
+    """Yield the keys and values of a pax header; a record is its length, a space, key=value and a line feed."""
     start = 0
     while start < len(content):
         space = content.find(b' ', start, start + 20)
@@ -153,15 +154,15 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _inside(folder: str, member: tarfile.TarInfo) -> str:
-    """Where in `folder` a member belongs, without a leading slash as tar has it; `Refused` if it's no file inside."""
+    """Return the member's path in `folder`, dropping leading slashes as tar does; raises `Refused` if unsafe."""
     name = f"'{member.name[:200]}'"
     if not member.isdir() and member.type not in FILES:
         kind = KINDS.get(member.type, 'neither a file nor a folder')
-        raise Refused(f'{name} is {kind}, which no image needs: pack the files themselves')
+        raise Refused(f'{name} is {kind}, which is not unpacked: pack the files themselves')
     path = os.path.abspath(os.path.join(folder, member.name.lstrip('/')))
     inside = path.startswith(os.path.join(folder, '')) or (path == folder and member.isdir())
     if not inside or '\0' in path:
         raise Refused(f'{name} would be written outside of its folder')
     if path.count(os.sep) - folder.count(os.sep) > MAX_DEPTH:
-        raise Refused(f'{name} lies in more than {MAX_DEPTH} folders')
+        raise Refused(f'{name} lies in more than {MAX_DEPTH} nested folders')
     return path

@@ -1,4 +1,4 @@
-"""Damage in an image file that Pillow keeps to itself, and what decoders raise, in words."""
+"""Find damage in image files that Pillow ignores; turn decoders' errors into readable reasons."""
 
 import os
 import stat
@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from data.c_stderr import c_stderr
 from data.limits import MAX_BYTES, MAX_PIXELS, BadImage, opened
+from runtime.capture_stderr import c_stderr
 
 
 def check_entry(file: Path) -> None:
-    """Raise `BadImage` for what isn't a file with something in it: opening a named pipe would wait for ever."""
+    """Raise `BadImage` unless `file` is a non-empty regular file: opening a named pipe would wait forever."""
     try:
         found = os.stat(file)
     except OSError as e:
@@ -29,20 +29,20 @@ def check_entry(file: Path) -> None:
     if not found.st_size:
         raise BadImage('empty')
     if found.st_size > MAX_BYTES:
-        raise BadImage(f'too big: {found.st_size:,} bytes, and more than {MAX_BYTES:,} are not read')
+        raise BadImage(f'too big: {found.st_size:,} bytes; at most {MAX_BYTES:,} are read')
 
 
 def check_damage(im: Image.Image, file: Path, printed: Callable[[], list[str]]) -> None:
-    """Raise `BadImage` for a PNG's wrong checksums, and for damage to a JPEG that libjpeg has `printed`.
+    """Raise `BadImage` for wrong checksums in a PNG, and for JPEG damage that libjpeg warns of in `printed`.
 
-    Of 1,500 JPEGs with one changed byte each, 899 passed Pillow with other pixels; libjpeg warned of 415 of them,
-    through OpenCV, which leaves its warnings be. An eighth of the size needs all the code words and takes 60 us.
+    Of 1,500 JPEGs with one changed byte each, Pillow accepted 899 with wrong pixels. libjpeg warned of 415 of them;
+    OpenCV prints its warnings. Decoding at an eighth of the size still reads all code words and takes 60 us.
     """
     if im.format == 'PNG':
         with opened(file) as again:
-            again.verify()  # every chunk's checksum: decoding skips those of the pixels
+            again.verify()  # checks every chunk; decoding skips the checksums of the pixels
     elif isinstance(im, JpegImageFile):
-        with suppress(cv2.error):  # what it refuses is Pillow's to judge
+        with suppress(cv2.error):  # Pillow decides about files that OpenCV can't read
             cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION)
         for line in printed():
             if line.startswith('Corrupt JPEG data'):
@@ -51,9 +51,9 @@ def check_damage(im: Image.Image, file: Path, printed: Callable[[], list[str]]) 
 
 @contextmanager
 def refusing() -> Iterator[Callable[[], list[str]]]:
-    """Make of all that decoding raises a `BadImage`; a function gives what C libraries have printed so far."""
+    """Turn every exception of decoding into `BadImage`; yield a function that returns C libraries' stderr lines."""
     with c_stderr() as printed, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of unusual metadata, which is not looked at
+        warnings.simplefilter('ignore')  # about unusual metadata, which isn't used
         warnings.simplefilter('error', Image.DecompressionBombWarning)
         try:
             yield printed
@@ -64,14 +64,14 @@ def refusing() -> Iterator[Callable[[], list[str]]]:
 
 
 def _reason(e: Exception, printed: list[str]) -> str:
-    """What a decoder raised, and said besides, in words."""
+    """Describe a decoder's exception, using the lines it `printed`."""
     if isinstance(e, UnidentifiedImageError):
         return 'not a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM image'
     if isinstance(e, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f'too big: more than {MAX_PIXELS:,} pixels are not opened (decompression bomb?)'
+        return f'too big: more than {MAX_PIXELS:,} pixels (decompression bomb?)'
     text = ' '.join(str(e).split()) or type(e).__name__
     if 'MAX_TEXT' in text:
-        return 'too big: its text or colour profile, a decompression bomb or no use; save the image without'
+        return 'too big: its text or colour profile (decompression bomb?); save the image without it'
     if 'truncated' in text.lower():
         return 'truncated'
-    return f'damaged ({printed[-1] if printed else text})'  # libtiff's words, where Pillow has 'decoder error -2'
+    return f'damaged ({printed[-1] if printed else text})'  # libtiff's reason; Pillow only has 'decoder error -2'

@@ -1,12 +1,12 @@
-"""What lies beside images and is none: what systems and notebooks leave behind, and the folders of runs."""
+"""Entries to ignore in a folder of images: files of systems and notebooks, and the folders of runs."""
 
 import os
 from pathlib import Path
 
 from fastai.data.transforms import image_extensions
 
-NAMES = {  # besides hidden ones such as .DS_Store, ._photo.jpg, .ipynb_checkpoints, .Trash-1000; in any case
-    '__macosx', 'icon\r',  # macOS: in archives, and a folder's icon
+NAMES = {  # in lower case; hidden entries (.DS_Store, ._photo.jpg, .ipynb_checkpoints, .Trash-1000) are ignored too
+    '__macosx', 'icon\r',  # macOS: in archives; a folder's icon
     'thumbs.db', 'ehthumbs.db', 'desktop.ini', '$recycle.bin', 'recycler', 'system volume information',  # Windows
     'lost+found',  # Linux, in the root of a disk
     '@eadir', '#recycle', '#snapshot', '@recycle', '@__thumb', '@recently-snapshot',  # Synology and QNAP
@@ -15,24 +15,22 @@ NAMES = {  # besides hidden ones such as .DS_Store, ._photo.jpg, .ipynb_checkpoi
 
 
 def is_leftover(entry: os.DirEntry) -> bool:
-    """Whether an entry of a folder of images is neither an image nor a folder of some."""
+    """Whether to ignore an entry of a folder of images: it is neither an image nor a folder of images."""
     name = entry.name.lower()
     if name.startswith('.') or name in NAMES:
         return True
     try:
         return os.path.isdir(entry) and _is_output(Path(entry))  # unlike `entry.is_dir()`, False for a loop of links
     except PermissionError:
-        return False  # to open the folder will say so
+        return False  # opening the folder later reports it
 
 
 def _is_output(folder: Path) -> bool:
-    """Whether `folder` is a run's, holds runs or a list of bad images (as `--out` does), or is fastai's for weights.
+    """Whether `folder` is a run, holds runs or bad_images.csv (an `--out` folder), or holds fastai's saved weights.
 
-    A folder with an image is none of these, so that no class gets lost.
+    False for a folder with an image, so that no class is ignored.
     """
-    if _is_run(folder):
-        return True
-    found = False
+    found = _is_run(folder)
     with os.scandir(folder) as entries:
         for entry in entries:
             if Path(entry.name).suffix.lower() in image_extensions:
@@ -44,8 +42,11 @@ def _is_output(folder: Path) -> bool:
 
 
 def _is_run(folder: Path) -> bool:
+    if folder.name.startswith('notebook-'):  # made by `get_learner` without a path
+        return folder.is_dir()
     if not (folder / 'models').is_dir():
         return False
-    return any(
-        (folder / name).is_file() for name in ('config.json', 'history.csv', 'models/last.pth')
-    )  # or a notebook's
+    config = folder / 'config.json'  # a common name: other projects have one, too
+    if config.is_file() and config.stat().st_size < 2**24 and b'"surroundings"' in config.read_bytes():
+        return True
+    return any((folder / name).is_file() for name in ('history.csv', 'models/last.pth'))

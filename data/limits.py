@@ -1,7 +1,7 @@
-"""Image files that are made to take long or much memory: refused before a decoder sees them.
+"""Refuse image files made to take long or much memory, before a decoder sees them.
 
-Pillow bounds the pixels of a file. It doesn't bound the pieces that it reads one by one in Python, nor the numbers that
-it makes of a TIFF's tags. Within these limits a file takes at most 10 s, and 1.5 GiB with the 0.7 of the imports.
+Pillow limits the pixels of a file. It doesn't limit the pieces that it reads one by one in Python, nor the numbers in a
+TIFF's tags. Within these limits a file takes at most 10 s and 1.5 GiB, including 0.7 GiB for the imports.
 """
 
 import os
@@ -15,63 +15,63 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-# Those that people keep photographs in, of Pillow's fifty. One of the others is EPS, which it hands to Ghostscript: a
-# program in a file would be run.
+# Pillow's formats for photographs only: for EPS, Pillow starts Ghostscript, which runs the program in the file
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM'
+
 TIFF_HEADS = b'II*\0', b'MM\0*', b'II\0*', b'MM*\0', b'II+\0', b'MM\0+'
 MAX_BYTES = 2**28
 MAX_PIXELS = 80_000_000
 MAX_SIDE = 65_535  # JPEG's own; libtiff keeps 16 bytes for each row
-# WebP is read whole before its size is known, and then takes 16 bytes a pixel; no camera writes it
+# WebP is read whole before its size is known, then takes 16 bytes a pixel; no camera writes it
 MAX_BYTES_WEBP, MAX_PIXELS_WEBP = 2**26, 40_000_000
-MAX_PIXELS_PYTHON = 1_000_000  # where Pillow decodes in Python: BMP with RLE, PPM as text or with an odd depth
-MAX_SCANNED = 2_000_000_000  # pixels of all scans of a JPEG together; progressive ones have about 10 scans
-MAX_BYTES_SCANS = 2**26  # of a JPEG with several scans, which take 0.09 s a MiB; 80 million pixels have about 30 MiB
-SMALL = 2**17  # bytes of a file that is too small for pieces that take long
-HEADER_READS, HEADER_BYTES = 20_000, 2**24  # pieces, and bytes, before the pixels
-MAX_READS = 1_000_000  # pieces from then on; a PNG of 256 MiB usually has 100,000
-MAX_EXIF = 2**17  # bytes, twice what a JPEG's segment holds; each of its thousands of entries may span them all
-MAX_NUMBERS, MAX_TEXT = 2**20, 2**26  # in a TIFF's tags; of a number Pillow makes up to 500 bytes
-TEXT_TYPES = 1, 2, 6, 7  # of TIFF's types, those of one byte
-MAX_STRIP = 2**27  # bytes of its strip or tile, decoded; libtiff holds one besides the image, and writes of 8 KiB
+MAX_PIXELS_PYTHON = 1_000_000  # if Pillow decodes in Python: BMP with RLE, PPM as text or with an odd depth
+MAX_SCANNED = 2_000_000_000  # total pixels of all scans of a JPEG; progressive JPEGs have about 10 scans
+MAX_BYTES_SCANS = 2**26  # of a JPEG with several scans: 0.09 s a MiB; 80 million pixels take about 30 MiB
+SMALL = 2**17  # bytes: a smaller file can't hold enough pieces to take long
+HEADER_READS, HEADER_BYTES = 20_000, 2**24  # pieces and bytes before the pixels
+MAX_READS = 1_000_000  # pieces of the pixels; a PNG of 256 MiB usually has 100,000
+MAX_EXIF = 2**17  # bytes, twice a JPEG segment; each of thousands of entries may span all of them
+MAX_NUMBERS, MAX_TEXT = 2**20, 2**26  # in a TIFF's tags; Pillow takes up to 500 bytes a number
+TEXT_TYPES = 1, 2, 6, 7  # TIFF's one-byte types
+MAX_STRIP = 2**27  # bytes of a decoded TIFF strip or tile; libtiff buffers one besides the image
 STRIPS, STRIP_BYTES, COLOURS, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 273, 279, 320, 322, 323, 324, 325
-WIDTH, LENGTH, BITS, SAMPLES, ROWS = 256, 257, 258, 277, 278  # BITS of a sample, SAMPLES of a pixel, ROWS of a strip
-TABLES = STRIPS, STRIP_BYTES, COLOURS, TILES, TILE_BYTES  # are numbers, whatever their type
-MAX_COMMENTS = 1000  # in a PPM that is text; Pillow copies up to a MiB for each
+WIDTH, LENGTH, BITS, SAMPLES, ROWS = 256, 257, 258, 277, 278  # BITS per sample, SAMPLES per pixel, ROWS per strip
+TABLES = STRIPS, STRIP_BYTES, COLOURS, TILES, TILE_BYTES  # count as numbers, whatever their type
+MAX_COMMENTS = 1000  # in a text PPM; Pillow copies up to a MiB for each
 
 
 class BadImage(ValueError):
-    """A file that can't be used; the message is the reason, without the file's name."""
+    """The image can't be used; the message is the reason, without the file's name."""
 
 
 class Pieces(BufferedReader):
-    """A file that gives up after so many reads: Pillow takes 1 to 50 us for each piece of a format."""
+    """A file that limits the number of reads: Pillow takes 1 to 50 us for each piece of a format."""
 
     def __init__(self, raw: FileIO, header_bytes: int):
         super().__init__(raw)
         self.reads, self.bytes, self.exif = HEADER_READS, header_bytes, MAX_EXIF
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next `size` bytes; raises `BadImage` where they are too many, or too many pieces were read before."""
+        """Read `size` bytes; raises `BadImage` after too many bytes or too many pieces."""
         data = super().read(size)
         self.reads -= 1
         self.bytes -= len(data)
         if data.startswith(b'Exif\0\0'):
             self.exif -= len(data)
         if self.reads < 0 or self.bytes < 0 or self.exif < 0:
-            raise BadImage('too much besides the pixels, or in too many pieces: save the image anew')
+            raise BadImage('too much data besides the pixels, or in too many pieces: save the image again')
         return data
 
     def begin_pixels(self) -> None:
-        """The header has been read: from now on the pieces of the pixels count, and their bytes don't."""
+        """End the header: from now on limit the pieces of the pixels."""
         self.reads, self.bytes = MAX_READS, 4 * MAX_BYTES
 
 
 @contextmanager
 def opened(file: str | Path) -> Iterator[Image.Image]:
-    """Open the image `file`, its header only; raises `BadImage` where more would take too long or too much memory.
+    """Open the image `file`, reading only its header.
 
-    Raises what Pillow raises, too.
+    Raises `BadImage` if decoding would take too long or too much memory, or Pillow's own exceptions.
     """
     with open(file, 'rb') as f:
         size, head = os.fstat(f.fileno()).st_size, f.peek(16)[:16]
@@ -79,7 +79,7 @@ def opened(file: str | Path) -> Iterator[Image.Image]:
         if is_tiff:
             _check_tags(f, head)
         if is_webp and size > MAX_BYTES_WEBP:
-            raise BadImage(f'too big: a WebP of {size:,} bytes, and more than {MAX_BYTES_WEBP:,} are not read')
+            raise BadImage(f'too big: a WebP of {size:,} bytes; at most {MAX_BYTES_WEBP:,} are read')
         f.seek(0)
         if size > SMALL:
             f.raw.seek(0)
@@ -95,7 +95,7 @@ def opened(file: str | Path) -> Iterator[Image.Image]:
             if isinstance(im, JpegImageFile) and im.width * im.height * size / 10 > MAX_SCANNED:
                 _check_scans(im, f)
             if im.format == 'TIFF':
-                im.is_animated = True  # or load() makes numbers of all that its EXIF holds
+                im.is_animated = True  # otherwise load() parses all numbers in its EXIF
             yield im
 
 
@@ -116,16 +116,16 @@ def _check_tags(f: BufferedReader, head: bytes) -> None:
         else:
             numbers += values
     if numbers > MAX_NUMBERS or text > MAX_TEXT:
-        raise BadImage('too much besides the pixels: save the image anew, without layers')
+        raise BadImage('too much data besides the pixels: save the image again, without layers')
 
 
 def _check_size(im: Image.Image) -> None:
-    """Refuse more pixels than its decoder makes in time and memory."""
+    """Refuse an image with more pixels than its decoder may handle."""
     sizes, most = [im.size], MAX_PIXELS
     if im.format == 'TIFF':
         tags = im.tag_v2
         tile_width, tile_length = tile = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
-        sizes.append(tile)  # which may be 1.7 GiB for an image of 32x32
+        sizes.append(tile)  # a tile of a 32x32 image may take 1.7 GiB
         if np.sum(tags.get(STRIP_BYTES) or tags.get(TILE_BYTES) or 0) > 16 * MAX_BYTES:
             raise BadImage('made to take long: a TIFF that has the same bytes in many strips')
         strip = tile_width * tile_length or tags[WIDTH] * min(tags.get(ROWS, MAX_SIDE), tags[LENGTH])
@@ -141,15 +141,14 @@ def _check_size(im: Image.Image) -> None:
 
 
 def _check_scans(im: JpegImageFile, f: BufferedReader) -> None:
-    """Refuse a JPEG of too many scans, each of which goes over all pixels: 1,000 empty ones, 100 KB, took 15 s."""
-    # a sequential JPEG whose first scan has all colours has no other: counting takes 3 ms a MB
+    """Refuse a JPEG with too many scans, each over all pixels: 1,000 empty scans in 100 KB took 15 s."""
+    # a sequential JPEG whose first scan has all colours has no other scan; counting scans takes 3 ms a MB
     f.seek(-6 - 2 * im.layers, os.SEEK_CUR)
     if f.read(3) == bytes([0, 6 + 2 * im.layers, im.layers]) and not im.info.get('progressive'):
         return
-    if im.width * im.height * im.layers > 3 * MAX_PIXELS:  # 2 bytes for each are kept from scan to scan
-        raise BadImage(
-            f'too big: {im.width}x{im.height}; of a progressive CMYK, {3 * MAX_PIXELS // 4:,} pixels are opened'
-        )
+    if im.width * im.height * im.layers > 3 * MAX_PIXELS:  # 2 bytes each are kept between scans
+        most = 3 * MAX_PIXELS // 4
+        raise BadImage(f'too big: {im.width}x{im.height}; a progressive CMYK JPEG may have at most {most:,} pixels')
     f.seek(0)
     data = f.read()
     scans = data.count(b'\xff\xda')

@@ -1,4 +1,4 @@
-"""From a folder of images to fastai's DataLoaders: train, valid and test."""
+"""Make fastai's DataLoaders (train, valid, test) from a folder of images."""
 
 import os
 from collections.abc import Sequence
@@ -13,18 +13,20 @@ from fastai.data.transforms import parent_label
 from fastai.torch_core import default_device, num_distrib
 from fastcore.basics import defaults
 
-from data.balance import count_classes
-from data.batched import Unbatchable
+from config.options import Config
+from config.recipes import Recipe, recipe_for
+from data.augment import AlbumentationsTransform, BatchedTransform, OpenImage, get_transforms
+from data.batched.compose import Unbatchable
+from data.batched_loader import BatchedDL
 from data.duplicates import count_duplicates, find_duplicates
-from data.pixels import Pixels, decoded
-from data.seeded import BatchedDL, ImageDL
-from data.sizes import USUAL, told
-from data.sources import Images, find_images
+from data.pixel_cache import Pixels, decoded
+from data.seeded_loader import ImageDL
+from data.sizes import USUAL, format_size
+from data.sources import find_images
 from data.split import split_off
-from data.transforms import AlbumentationsTransform, BatchedTransform, OpenImage, get_transforms
-from errors import UserError
-from fingerprint import fingerprints
-from recipes import Recipe, recipe_for
+from data.verify import Images, count_classes
+from runtime.errors import UserError
+from runtime.files import fingerprint, fingerprints
 
 
 def get_dls(
@@ -38,17 +40,16 @@ def get_dls(
     skip_bad: bool = False,
     size: int | None = None,
 ) -> DataLoaders:
-    """DataLoaders of `path` (whatever `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]`, the test set.
+    """Make DataLoaders of `path` (any value that `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]` for test.
 
-    `recipe` (default: `plateau`, fitted to what `path` names) is kept as `dls.recipe`, and gives `bs` and `valid` where
-    they aren't given. `fraction` of the training images is kept. The validation set is the one that comes with `path`,
-    else `valid` of those images, both parts stratified by class; with `valid='test'` it's the test set too, with 0
-    there is none. Batches are N x 3 x H x W, normalised, and class indices; H and W, `dls.size`, are `size` or what
-    `data.sizes` says, and `dls.resized` is whether the images have another. `dls.class_counts` has the training images
-    of each class, and `dls.left_out` the files that `skip_bad` leaves out, each with the reason. `dls.duplicates` lists
-    the images that are there more than once (`find_duplicates` says how), and a printed line counts them.
-    `dls.fingerprint` is that of all files, in the loaders' order. Raises UserError when the images can't be used or are
-    too few.
+    `recipe` (default: `plateau`, adapted to `path`) becomes `dls.recipe` and sets the defaults of `bs` and `valid`.
+    `fraction` is the share of the training images to keep. The validation set comes with `path`; otherwise it is a
+    share `valid` of the kept images, stratified by class. `valid='test'` validates on the test set, `valid=0` on none.
+    Batches are normalised images, N x 3 x H x W, and class indices. `dls.size` is (H, W): `size` or the size that
+    `data.sizes` chooses; `dls.resized` tells whether images are resized to it. `dls.class_counts` counts the training
+    images of each class. `dls.left_out` lists the files that `skip_bad` left out, with reasons. `dls.duplicates` lists
+    the duplicate images (see `find_duplicates`); a printed line counts them. `dls.fingerprint` is the fingerprint of
+    all files, in the loaders' order. Raises UserError if the images can't be used or are too few.
     """
     recipe = recipe or recipe_for(path)
     bs = bs or recipe.bs
@@ -63,7 +64,7 @@ def get_dls(
     composes, dl_kwargs = get_transforms(recipe, images.size, images.resized), None
     batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
     if images.resized:
-        print(f'images are cropped and resized to {told(images.size)}, each by itself (--size chooses another size)')
+        print(f'images are cropped and resized to {format_size(images.size)}, one by one (--size chooses another size)')
     else:
         try:
             batch_tfms, item_tfms = BatchedTransform(*composes, images.size), None
@@ -72,8 +73,8 @@ def get_dls(
         else:
             dl_kwargs = _all_decoded(images, subsets)
     if num_workers is None:
-        # without any work for each image none are needed; on the CPU the model needs every core
-        cpus = defaults.cpus // int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # the launcher's processes share them
+        # decoded images need no workers; on the CPU the model needs every core
+        cpus = defaults.cpus // int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # shared by the launcher's processes
         num_workers = min(max(cpus, 1), 8) if on_gpu and not dl_kwargs else 0
     flips = {'alternating_flip': recipe.alternating_flip} if batch_tfms else {}
     starts = np.cumsum([0, *map(len, subsets)])
@@ -102,23 +103,29 @@ def get_dls(
     dls.class_counts = count_classes(train, images.classes)
     dls.fingerprint, contents = fingerprints(images.path, [*train, *held, *test])
     dls.duplicates = find_duplicates(images.path, {'train': train, 'valid': held, 'test': test}, contents)
-    if said := count_duplicates(dls.duplicates):
-        print(said)
+    if line := count_duplicates(dls.duplicates):
+        print(line)
     return dls
+
+
+def load_dls(config: Config) -> DataLoaders:
+    """Call `get_dls` with the options of a run."""
+    names = 'valid', 'fraction', 'seed', 'skip_bad', 'size'
+    options = {name: getattr(config, name) for name in names}
+    return get_dls(config.data, config.recipe, num_workers=config.workers, **options)
 
 
 def _subsets(
     images: Images, recipe: Recipe, valid: float | str | None, fraction: float, seed: int
 ) -> tuple[list[Path], list[Path], list[Path]]:
-    """The images to train, to validate and to test on."""
+    """Split `images` for training, validation and test."""
     train, test = images.train, images.test
     if images.test_drawn:
-        print(
-            f'there is no test/: {len(test):,} images, the same in every run, are drawn from the {len(train + test):,}'
-        )
+        n, total = len(test), len(train + test)
+        print(f'there is no test/: {n:,} of the {total:,} images are the test set, the same in every run')
     if images.valid and valid is not None:
         raise UserError(
-            f'--valid {valid}: {images.path} has a validation set, {len(images.valid):,} images; leave it out'
+            f'--valid {valid}: {images.path} has a validation set, {len(images.valid):,} images; omit --valid'
         )
     if fraction < 1:
         left_out = len(train) - round(fraction * len(train))
@@ -131,12 +138,12 @@ def _subsets(
     if valid:
         return *split_off(train, round(valid * len(train)), seed, f'valid {valid}'), test
     if recipe.schedule == 'plateau':
-        raise UserError('valid 0: this recipe cuts the learning rate by the validation loss, so hold some images out')
+        raise UserError('valid 0: this recipe lowers the learning rate by the validation loss, so hold some images out')
     return train, [], test
 
 
 def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | None:
-    """For each of `subsets` the pixels and labels of its files; None where they're to be decoded in each epoch."""
+    """Return the decoded pixels and the labels of each subset; None if images are decoded again in each epoch."""
     files = images.train + images.valid + images.test
     file = decoded(images.path, files, images.size)
     if file is None:
@@ -149,3 +156,18 @@ def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | 
         }
         for subset in subsets
     ]
+
+
+def fingerprint_images(dls: DataLoaders) -> str:
+    """Return the fingerprint of all images and their split; cached in `dls`, as it reads all files."""
+    if 'fingerprint' not in vars(dls):
+        dls.fingerprint = fingerprint(dls.path, [file for dl in dls.loaders for file in dl.dataset.items])
+    return dls.fingerprint
+
+
+def refuse_other_images(dls: DataLoaders, images: str, run: Path) -> None:
+    """Raise UserError unless `dls` has the images that the run was started with, in the same split."""
+    if fingerprint_images(dls) != images:
+        raise UserError(
+            f'{dls.path} does not have the images {run} was started with: restore them or pass their folder as --data'
+        )

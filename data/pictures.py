@@ -1,17 +1,18 @@
-"""Pictures that a run has drawn: read again as carefully as images, since the run may come from a stranger."""
+"""Read the pictures in a run folder as carefully as images: the run may come from a stranger."""
 
 from pathlib import Path
 
 from fastai.vision.core import PILImage
 
-from data.files import BadImage, read_image
-from errors import printable
+from data.decode import read_image
+from data.limits import BadImage
+from runtime.errors import printable
 
 
 def read_picture(file: Path) -> PILImage | None:
-    """The PNG `file` in RGB; None, with a line that says why, where it isn't one that can be used."""
+    """Read the PNG `file` as RGB; if it can't be used, print the reason and return None."""
     try:
-        image = read_image(file)  # which waits for no pipe
+        image = read_image(file)  # before `open`, which would wait for a pipe
         with file.open('rb') as f:
             if f.read(8) != b'\x89PNG\r\n\x1a\n':
                 raise BadImage('not a PNG image')

@@ -1,49 +1,50 @@
-"""Which size images are trained at: as they are where they're small and alike, else cropped and resized to one."""
+"""Choose the image size for training: small images of one size keep it, all others are cropped and resized."""
 
 from collections import Counter
 from pathlib import Path
 
 Size = tuple[int, int]  # height, width
 
-SMALL = 64  # pixels a side, at most, of images that are trained as they are, and by a network for such
-USUAL = 224  # what larger ones become, and what torchvision's networks were made for
-MIN_SIDE = 16  # the network halves a small image three times: less has under 2x2 pixels left for Grad-CAM
-MAX_RATIO = 20  # of the longer side to the shorter: what is longer gets huge when its shorter side is made 256
-MOST = 0.9  # of small images that have one size, for the others to be the odd ones out
+
+SMALL = 64  # longest side in pixels of images that are trained unresized, by a network for small images
+USUAL = 224  # side of larger images after resizing; torchvision's networks were trained at this size
+MIN_SIDE = 16  # the network halves a small image three times: a smaller one leaves Grad-CAM less than 2x2
+MAX_RATIO = 20  # of the longer side to the shorter: resizing a longer image's shorter side to 256 makes it huge
+MOST = 0.9  # share of small images that must have one size; the others are then bad images
 
 
 def choose_size(sizes: dict[Path, Size], wanted: int | None) -> tuple[Size, bool]:
-    """The size that images of `sizes` are trained at, and whether they have to be resized for that.
+    """Choose the training size of the images in `sizes`; also return whether they must be resized.
 
-    Where no side is `wanted` (in pixels, images become square), they are as they are if they're small and nearly all of
-    one size, else 224x224.
+    `wanted` is the side of square images in pixels. Without it, small images nearly all of one size keep that size, and
+    all others become 224x224.
     """
-    usual = _usual(sizes, 1.0 if wanted else MOST)
-    if usual and (usual == (wanted, wanted) if wanted else max(usual) <= SMALL):
-        return usual, False
+    common = _common_size(sizes, 1.0 if wanted else MOST)
+    if common and (common == (wanted, wanted) if wanted else max(common) <= SMALL):
+        return common, False
     return (wanted or USUAL,) * 2, True
 
 
-def odd_ones(sizes: dict[Path, Size], size: Size, resized: bool) -> list[tuple[Path, str]]:
-    """The images that can't be trained at `size`, each with the reason: unlike the rest, too small or too long."""
+def find_odd_sizes(sizes: dict[Path, Size], size: Size, resized: bool) -> list[tuple[Path, str]]:
+    """List the images that can't be trained at `size`, each with the reason: another size, too small or too long."""
     odd = []
     for file, (height, width) in sizes.items():
         if not resized and (height, width) != size:
-            odd.append((file, f'{told((height, width))}, the others are {told(size)}'))
+            odd.append((file, f'{format_size((height, width))}, the others are {format_size(size)}'))
         elif min(height, width) < MIN_SIDE:
-            odd.append((file, f'{told((height, width))}, less than {MIN_SIDE} pixels'))
+            odd.append((file, f'{format_size((height, width))}, less than {MIN_SIDE} pixels'))
         elif max(height, width) > MAX_RATIO * min(height, width):
-            odd.append((file, f'{told((height, width))}, over {MAX_RATIO} times as long as wide'))
+            odd.append((file, f'{format_size((height, width))}, over {MAX_RATIO} times as long as wide'))
     return odd
 
 
-def told(size: Size) -> str:
-    """As people say it: the width first."""
+def format_size(size: Size) -> str:
+    """Format `size` as widthxheight."""
     height, width = size
     return f'{width}x{height}'
 
 
-def _usual(sizes: dict[Path, Size], share: float) -> Size | None:
-    """The size that at least this `share` of the images has."""
+def _common_size(sizes: dict[Path, Size], share: float) -> Size | None:
+    """Return the size that at least this `share` of the images has, or None."""
     counts = Counter(sizes.values()).most_common(1)
     return counts[0][0] if counts and counts[0][1] >= share * len(sizes) else None

@@ -1,4 +1,4 @@
-"""Splitting files off a data set, each class in proportion."""
+"""Stratified splits of a list of files."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,30 +6,30 @@ from pathlib import Path
 from fastai.data.transforms import parent_label
 from sklearn.model_selection import train_test_split
 
-from errors import UserError
+from runtime.errors import UserError
 
 
 def split_off(
     files: list[Path], n_out: int, seed: int, what: str, of_every_class: bool = True
 ) -> tuple[list[Path], list[Path]]:
-    """Split `n_out` files off, stratified by class (the folder's name); both parts keep the order of `files`.
+    """Split off `n_out` files, stratified by class (the folder's name); both parts keep the order of `files`.
 
-    Raises UserError, which begins with `what`, where that leaves a class without any, or has none of a class to split
-    off. The latter may be where not `of_every_class`: so few are drawn from all files alike.
+    Raises UserError, beginning with `what`, if either part lacks a class. Without `of_every_class` the part split off
+    may lack one: fewer files than classes are drawn from all files without stratifying.
     """
     counts = Counter(map(parent_label, files))
     least, what = min(counts, key=counts.get), f'{what} of {len(files)} images'
     if n_out < len(counts) and of_every_class:
         raise UserError(f'{what} is {n_out}, fewer than the {len(counts)} classes: add images, or choose a larger part')
     if len(files) - n_out < len(counts):
-        raise UserError(f'{what} leaves a class without any: choose another part, or add images')
+        raise UserError(f'{what} leaves a class without images: choose another part, or add images')
     if not n_out:
         return files, []
     stratify = n_out >= len(counts)
     if stratify and counts[least] < 2:
-        raise UserError(f'{what}: {least} has only one image, which is in one part or the other: add some')
+        raise UserError(f'{what}: {least} has only one image, which cannot be in both parts: add some')
     labels = [parent_label(f) for f in files] if stratify else None
     kept, out = train_test_split(range(len(files)), test_size=n_out, random_state=seed, stratify=labels)
     if missing := {*counts} - {parent_label(files[i]) for i in kept}:
-        raise UserError(f'{what} leaves {min(missing)} without any: choose another part, or add images')
+        raise UserError(f'{what} leaves {min(missing)} without images: choose another part, or add images')
     return [files[i] for i in sorted(kept)], [files[i] for i in sorted(out)]

@@ -1,1 +1,7 @@
-"""Why the model is wrong: Grad-CAM maps, the mistakes they explain, and the pages that show them."""
+"""Why the model is wrong: its mistakes, their Grad-CAM maps and the review page."""
+
+from interpret.gradcam import grad_cam
+from interpret.interpretation import GradCAMInterpretation
+from interpret.review import review
+
+__all__ = ['GradCAMInterpretation', 'grad_cam', 'review']

@@ -9,18 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
-from interpret.figures import STYLE, new_figure
-from interpret.fonts import drawable
+from runtime.figures import STYLE, new_figure
+from runtime.fonts import drawable
 
-LONGEST = 36  # of a class name, in letters; two PlantVillage names have 50, and all are still told apart
+LONGEST = 36  # letters of a class name; two PlantVillage names have 50, and shortened they still differ
 
 
 @rc_context(STYLE)
 def plot_confusion(cm: np.ndarray, vocab: list[str]) -> Figure:
-    """The confusion matrix `cm` (C x C counts, a row an actual class) with its counts.
+    """Plot the confusion matrix `cm` (C x C counts; rows are actual classes).
 
-    A cell's colour is its share of the actual class on a root scale: rare confusions are seen beside the diagonal. Long
-    names are shortened in the middle. Where cells are too small for them, only some names, and no counts, are shown.
+    A cell's colour is its share of the actual class, on a power scale that keeps rare confusions visible. Long names
+    are shortened in the middle. If the cells are too small, the counts and some names are left out.
     """
     names = drawable([str(name) for name in vocab])
     if names != [str(name) for name in vocab]:
@@ -51,7 +51,7 @@ def plot_confusion(cm: np.ndarray, vocab: list[str]) -> Figure:
 
 
 def _fit(fig: Figure, side: float, title: float) -> None:
-    """Give the matrix `side` inches whatever room names and title take, which a layout engine would take from it."""
+    """Resize the figure around a matrix of `side` inches; a layout engine would shrink it to make room for the text."""
     ax = fig.axes[0]
     margin = max(map(_inches, ax.get_yticklabels())) + 0.5
     width, height = margin + max(side + 1.2, title), margin + side + 0.4
@@ -64,9 +64,9 @@ def _inches(text: Text) -> float:
 
 
 def shortened(names: list[str], longest: int = LONGEST) -> list[str]:
-    """`names` with at most `longest` letters, the middle of longer ones left out; numbered where they'd be equal then.
+    """Cut the middle out of names longer than `longest` letters; number all names if two would become equal.
 
-    A Chinese, Japanese or Korean letter is as wide as two.
+    A Chinese, Japanese or Korean letter counts as two.
     """
     short = [_shortened(name, longest) for name in names]
     if len({*short}) == len({*names}):

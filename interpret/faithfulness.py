@@ -1,4 +1,4 @@
-"""Whether a layer's Grad-CAM maps say anything about the model: measured, with confidence intervals."""
+"""Measure whether a layer's Grad-CAM maps explain the model, with confidence intervals."""
 
 from copy import deepcopy
 from functools import partial
@@ -12,33 +12,34 @@ from scipy.stats import spearmanr, t
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from bars import progress
 from interpret.gradcam import grad_cam
 from interpret.hooks import explaining, original
 from interpret.interpretation import GradCAMInterpretation
+from runtime.progress import progress
 
-SHARES = 0.1, 0.3, 0.5, 0.7, 0.9  # of the pixels that are put in or taken out
+SHARES = 0.1, 0.3, 0.5, 0.7, 0.9  # fractions of the pixels to insert or delete
+
 BATCH = 8
 
 
 def faithfulness(interp: GradCAMInterpretation, layers=None, seconds=30.0, n=100, seed=0) -> pd.DataFrame:
-    """Measure the maps of `layers` on `n` random images of `interp`, fewer if `seconds` are over; one row a layer.
+    """Measure the maps of `layers` on `n` random images of `interp`, fewer if time runs out; one row per layer.
 
-    `score` is insertion less deletion (Petsiuk et al. 2018, arXiv 1806.07421): the mean probability of the predicted
-    class while the pixels that the map ranks highest are put into the blurred image, less that while they are blurred
-    in the sharp one. `over_random` and `over_centre` are how much more that is than for random pixels and a Gaussian at
-    the centre. `unlike_random_weights` is one less the rank correlation with the map of the model with new weights from
-    head to layer (Adebayo et al. 2018, arXiv 1810.03292). Each has its `..._ci`, half the 95% interval (Student's t)
-    over the `images`; a layer is `faithful` if these three are above 0 for sure. `layers` and errors as of `grad_cam`.
+    `score` is insertion minus deletion (Petsiuk et al. 2018, arXiv 1806.07421): the mean probability of the predicted
+    class as the pixels ranked highest are inserted into the blurred image, minus that as they are blurred in the sharp
+    image. `over_random` and `over_centre` are `score` minus the score of random pixels and of a Gaussian at the centre.
+    `unlike_random_weights` is 1 minus the rank correlation with the map of a model with random weights from the layer
+    to the head (Adebayo et al. 2018, arXiv 1810.03292). `..._ci` is half the 95% interval (Student's t) over `images`.
+    A layer is `faithful` if all three intervals lie above 0. `layers` and errors are those of `grad_cam`.
     """
     model, rng, start = original(interp.learn.model), np.random.default_rng(seed), perf_counter()
     order, samples = rng.permutation(len(interp.targs))[:n], []
     x = to_device(interp[order[:1]][0], one_param(model).device)
     with explaining(model, x):
-        layers = list(grad_cam(model, x, layers=layers))  # as names, and all of them have maps
+        layers = list(grad_cam(model, x, layers=layers))  # names; raises if one has no map
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            strangers = {layer: _randomised(model, layer) for layer in layers}
+            randomised = {layer: _randomised(model, layer) for layer in layers}
         for i in progress(range(0, len(order), BATCH), 'measuring faithfulness'):
             if i and perf_counter() - start > seconds:
                 break
@@ -48,7 +49,7 @@ def faithfulness(interp: GradCAMInterpretation, layers=None, seconds=30.0, n=100
             random, centre = scored(torch.from_numpy(rng.random((len(x), *x.shape[-2:])))), scored(_gaussian(x))
             for layer, maps in grad_cam(model, x, classes, layers).items():
                 score = scored(maps)
-                others = grad_cam(strangers[layer], x, classes, [layer])[layer]
+                others = grad_cam(randomised[layer], x, classes, [layer])[layer]
                 unlike = [
                     1 - _rank_correlation(a, b) for a, b in zip(maps.cpu().numpy(), others.cpu().numpy(), strict=True)
                 ]
@@ -56,13 +57,13 @@ def faithfulness(interp: GradCAMInterpretation, layers=None, seconds=30.0, n=100
                 samples.append(pd.DataFrame({'layer': layer, **columns, 'unlike_random_weights': unlike}))
     by_layer = pd.concat(samples).groupby('layer', sort=False)
     images, means = by_layer.size().rename('images'), by_layer.mean()
-    halves = by_layer.sem().mul(t.ppf(0.975, images - 1), axis=0).fillna(np.inf)  # of one image nothing is sure
+    halves = by_layer.sem().mul(t.ppf(0.975, images - 1), axis=0).fillna(np.inf)  # one image gives no interval
     faithful = (means > halves).drop(columns='score').all(axis=1).rename('faithful')
     return pd.concat([images, means, halves.add_suffix('_ci'), faithful], axis=1)
 
 
 def _randomised(model: nn.Module, layer: str) -> nn.Module:
-    """A copy with new weights in `layer` and in all that is registered after it, up to the head."""
+    """A copy of `model` with random weights in `layer` and in all modules registered after it."""
     modules = dict(deepcopy(model).named_modules())
     for name in list(modules)[list(modules).index(layer) :]:
         if hasattr(modules[name], 'reset_parameters'):
@@ -71,7 +72,7 @@ def _randomised(model: nn.Module, layer: str) -> nn.Module:
 
 
 def _gaussian(x: Tensor) -> Tensor:
-    """A map for each image of `x` that falls off from the centre."""
+    """A Gaussian map, highest at the centre, for each image of `x`."""
     h, w = (torch.linspace(-1, 1, side) for side in x.shape[-2:])
     return torch.exp(-(h[:, None] ** 2 + w**2)).expand(len(x), -1, -1)
 
@@ -82,8 +83,8 @@ def _blurred(x: Tensor) -> Tensor:
 
 
 def _score(model: nn.Module, x: Tensor, blurred: Tensor, classes: Tensor, maps: Tensor) -> np.ndarray:
-    """Insertion less deletion of each image, the mean over SHARES."""
-    ranks = (-maps.cpu()).flatten(1).argsort(stable=True).argsort().view_as(maps)  # of equal values the first first
+    """Insertion minus deletion of each image, averaged over SHARES."""
+    ranks = (-maps.cpu()).flatten(1).argsort(stable=True).argsort().view_as(maps)  # ties in reading order
     scores = []
     for share in SHARES:
         chosen = (ranks + 1 <= share * maps[0].numel())[:, None].to(x.device)
@@ -96,5 +97,5 @@ def _score(model: nn.Module, x: Tensor, blurred: Tensor, classes: Tensor, maps: 
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's, and 0 where a map is constant and ranks nothing."""
+    """Spearman's rank correlation; 0 if a map is constant."""
     return 0.0 if a.min() == a.max() or b.min() == b.max() else spearmanr(a, b, axis=None).statistic

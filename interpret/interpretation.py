@@ -1,4 +1,4 @@
-"""What a classifier gets wrong, and where it looked: fastai's interpretation with tables and Grad-CAM maps."""
+"""fastai's interpretation of a classifier, with tables of mistakes and Grad-CAM maps."""
 
 from html import escape
 from pathlib import Path
@@ -15,27 +15,20 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from data.batch_at import batch_at
-from errors import UserError
-from interpret.figures import STYLE, new_figure
+from data.seeded_loader import batch_at
 from interpret.gradcam import grad_cam
 from interpret.label_quality import label_quality
-from interpret.map_grid import plot_map_grid
-from winograd import winograd_convolutions
-
-
-def stamp(faithfulness: pd.DataFrame | None, layer: str) -> str:
-    """What to say beside the maps of `layer` if they were measured and don't explain the model; else ''."""
-    measured = faithfulness is not None and layer in faithfulness.index
-    return 'not faithful here' if measured and not faithfulness.faithful[layer] else ''
+from interpret.maps import plot_map_grid, stamp
+from runtime.errors import UserError
+from runtime.figures import STYLE, new_figure
 
 
 class GradCAMInterpretation(ClassificationInterpretation):
-    """fastai's `ClassificationInterpretation`, with what was predicted kept, the mistakes as a table and their maps.
+    """fastai's `ClassificationInterpretation` with kept predictions, a table of mistakes and Grad-CAM maps.
 
-    Every method works from the one inference pass of `from_learner`: `preds` (probabilities, N x C), `targs`, `decoded`
-    (class indices, N) and `losses` (the learner's own loss, N), in the order of `dl`'s items. Where `faithfulness` is
-    set, to the table that `interpret.faithfulness` measures, pictures and page stamp the layers that it doesn't trust.
+    All methods use the one inference pass of `from_learner`: `preds` (probabilities, N x C), `targs`, `decoded`
+    (predicted classes, N) and `losses` (the learner's own loss, N), in the order of `dl`'s items. Set `faithfulness` to
+    the table that `interpret.faithfulness` measures: pictures and page then stamp the layers that are not faithful.
     """
 
     faithfulness: pd.DataFrame | None = None
@@ -48,21 +41,20 @@ class GradCAMInterpretation(ClassificationInterpretation):
     def from_learner(
         cls, learn: Learner, dl: TfmdDL | int | None = None, act=None, ds_idx: int | None = None
     ) -> 'GradCAMInterpretation':
-        """Predict `dl`, by default the test loader `learn.dls[2]`, or the validation loader where there is none.
+        """Predict `dl`: by default the test loader `learn.dls[2]`, or the validation loader if there is none.
 
-        `ds_idx`, or a number as `dl`, is a loader's place in `learn.dls`: fastai's default is 1, the validation loader.
-        `act` turns the model's output into probabilities, by default the loss function's activation, else softmax.
+        `ds_idx`, or a number as `dl`, is an index into `learn.dls`; fastai's default is 1, the validation loader.
+        `act` turns the model's output into probabilities: by default the loss function's activation, else softmax.
         """
         if dl is None:
             dl = min(2, len(learn.dls) - 1) if ds_idx is None else ds_idx
         if isinstance(dl, int):
             dl = learn.dls[dl]
         if not len(dl.dataset):
-            raise UserError('there are no images to interpret: give a loader, such as learn.dls.test_dl(files)')
+            raise UserError('there are no images to interpret: pass a loader, for example learn.dls.test_dl(files)')
         dl = dl.new(shuffle=False, drop_last=False)
         act = act or getattr(learn.loss_func, 'activation', None) or (lambda x: F.softmax(x, dim=1))
-        with winograd_convolutions(learn.model):
-            preds, targs, losses = (o.as_subclass(Tensor) for o in learn.get_preds(dl=dl, with_loss=True, act=act))
+        preds, targs, losses = (o.as_subclass(Tensor) for o in learn.get_preds(dl=dl, with_loss=True, act=act))
         return cls(learn, dl, preds.float(), targs, losses.float(), act)
 
     def __repr__(self) -> str:
@@ -70,17 +62,17 @@ class GradCAMInterpretation(ClassificationInterpretation):
         return f'{type(self).__name__} of {n} images, {n - right} of them wrong: accuracy {right / n:.2%}'
 
     def _repr_html_(self) -> str:
-        """For a notebook: the accuracy and the worst mistakes."""
+        """Show the accuracy and the worst mistakes in a notebook."""
         return f'<p>{escape(repr(self))}; the worst:</p>{self.mistakes(5).to_html()}'
 
     def __getitem__(self, idxs) -> tuple:
-        """Inputs (loaded now), predictions, targets, decoded predictions and losses at `idxs`."""
+        """Inputs (loaded on each call), probabilities, targets, predicted classes and losses at `idxs`."""
         idxs = torch.as_tensor(idxs).reshape(-1).tolist()
         x = batch_at(self.dl, idxs)[0]
         return x, self.preds[idxs], self.targs[idxs], self.decoded[idxs], self.losses[idxs]
 
     def confusion_matrix(self):
-        """Counts as an array, C x C: a row is an actual class, a column a predicted one."""
+        """An array of counts, C x C: rows are actual classes, columns are predicted classes."""
         return skm.confusion_matrix(self.targs, self.decoded, labels=range(len(self.vocab)))
 
     def print_classification_report(self) -> None:
@@ -91,17 +83,17 @@ class GradCAMInterpretation(ClassificationInterpretation):
     def mistakes(self, k: int | None = 25) -> pd.DataFrame:
         """The `k` misclassified images with the highest loss, worst first; None for all of them.
 
-        The index is an image's place in `dl`; `file` is relative to `learn.dls.path`, or that index if it's no file.
+        The index is an image's position in `dl`. `file` is relative to `learn.dls.path`, or the index if there's none.
         """
         wrong = (self.decoded != self.targs).nonzero().squeeze(1)
         return self._table(wrong[self.losses[wrong].argsort(descending=True)][:k])
 
     def stamp(self, layer: str) -> str:
-        """What to say beside the maps of `layer` if they were measured and don't explain this model; else ''."""
+        """The warning beside the maps of `layer` if they were measured as not faithful; else ''."""
         return stamp(self.faithfulness, layer)
 
     def suspects(self, k: int | None = 25) -> pd.DataFrame:
-        """The `k` images, right or wrong, whose label is the most doubtful, worst first; columns as in `mistakes`."""
+        """The `k` images, right or wrong, with the most doubtful labels, worst first; columns as in `mistakes`."""
         return self._table(label_quality(self.preds, self.targs).argsort()[:k])
 
     def plot_top_losses(
@@ -115,8 +107,8 @@ class GradCAMInterpretation(ClassificationInterpretation):
     ) -> Figure:
         """fastai's `plot_top_losses` with the maps of `layers` laid over each image; `k` may be a list of ranks.
 
-        A top loss need not be a mistake: see `plot_gradcam`. An image stands with its maps in one of `nrows` rows and
-        `ncols` columns, by default one column. `kwargs`, such as `figsize` in inches, go to the figure.
+        A top loss need not be a mistake: see `plot_gradcam`. Images, each with its maps, fill `nrows` rows and `ncols`
+        columns, by default one column. `kwargs`, for example `figsize` in inches, go to the figure.
         """
         idxs = self.top_losses(None, largest)[1]
         idxs = idxs[:k] if isinstance(k, int) else idxs[list(k)]
@@ -125,9 +117,9 @@ class GradCAMInterpretation(ClassificationInterpretation):
         return self._plot(idxs.tolist(), layers, title, alone=False, ncols=ncols, **kwargs)
 
     def plot_gradcam(self, k: int = 25, layers=None) -> Figure:
-        """The `k` worst `mistakes`, one row an image: the image, then for each layer its map, alone and laid over.
+        """Plot the `k` worst `mistakes`, one per row: the image, then each layer's map, alone and laid over the image.
 
-        The maps are those of the predicted class: what made the model say what it said.
+        The maps show the evidence for the predicted class.
         """
         idxs = self.mistakes(k).index.tolist()
         title = f'The {len(idxs)} worst mistakes, and Grad-CAM of the predicted class'
@@ -158,7 +150,7 @@ class GradCAMInterpretation(ClassificationInterpretation):
 
     @rc_context(STYLE)
     def _plot(self, idxs: list[int], layers, title: str, alone: bool, **kwargs) -> Figure:
-        """One row an image: the image, then each layer's map, `alone` too, not only laid over the image."""
+        """Plot each image, then each layer's map laid over it; `alone` shows the map by itself, too."""
         if not idxs:
             fig, axs = new_figure(figsize=(6, 1.5))
             axs[0, 0].axis('off')

@@ -1,15 +1,15 @@
-"""Which labels are doubtful."""
+"""Score labels to find doubtful ones."""
 
 import torch
 from torch import Tensor
 
 
 def label_quality(preds: Tensor, targs: Tensor) -> Tensor:
-    """How much the probabilities `preds` (N x C) speak for the labels `targs` (N), in [0, 1]; low is doubtful.
+    """Score the labels `targs` (N) by the probabilities `preds` (N x C), in [0, 1]; low is doubtful.
 
-    The normalised margin, adjusted by each class's mean self-confidence so that a class the model is unsure of isn't
-    doubtful as a whole: Kuan and Mueller, Model-agnostic label quality scoring, 2022, after Northcutt et al.,
-    Confident learning, 2021: https://arxiv.org/abs/1911.00068. A class without images takes the threshold 1.
+    The score is the normalised margin, adjusted by each class's mean self-confidence: a class that the model is always
+    unsure of isn't doubtful as a whole. Kuan and Mueller, Model-agnostic label quality scoring, 2022, after Northcutt
+    et al., Confident learning, 2021: https://arxiv.org/abs/1911.00068. A class without images gets the threshold 1.
     """
     labels = targs[:, None]
     own = preds.gather(1, labels).squeeze(1)

@@ -1,4 +1,4 @@
-"""How well each class is told: precision, recall and F1."""
+"""Precision, recall and F1 of each class."""
 
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
@@ -7,9 +7,9 @@ from interpret.interpretation import GradCAMInterpretation
 
 
 def per_class(interp: GradCAMInterpretation) -> pd.DataFrame:
-    """One row a class, in the order of `interp.vocab`: class, precision, recall, f1 (fractions) and images.
+    """One row per class, in the order of `interp.vocab`: class, precision, recall, f1 (fractions) and images.
 
-    By scikit-learn; 0 where nothing is predicted as the class, or none of it is there.
+    A score is 0 for a class without predictions or without images.
     """
     labels = range(len(interp.vocab))
     scores = precision_recall_fscore_support(interp.targs, interp.decoded, labels=labels, zero_division=0)

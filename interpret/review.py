@@ -1,29 +1,45 @@
-"""The review of a trained Learner: what it gets wrong, and where it looked, as files."""
+"""Review a trained Learner: write its mistakes and their Grad-CAM maps to files."""
 
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import torch
 from fastai.learner import Learner
+from pandas import isna
 
-from atomic import replacing
-from csv_file import write_csv
-from interpret import plots
+from callbacks.history import kept_epoch
+from config.options import Config
+from config.saved import read_config
+from data.duplicates import about_leaked, leaked, write_duplicates
+from data.verify import unbalanced_line
+from interpret.confusion import plot_confusion
 from interpret.faithfulness import faithfulness
-from interpret.figures import save_figure
 from interpret.interpretation import GradCAMInterpretation
 from interpret.per_class import per_class
+from interpret.report.model_card import write_card
+from interpret.report.page import write_report
+from runtime.csv_file import write_csv
+from runtime.errors import printable
+from runtime.figures import save_figure
+from runtime.files import fingerprint_contents, replacing, write_json
+from runtime.processes import on_rank0
+from runtime.run_folder import locked
+from training.plots import plot_history, plot_history_panels
+from training.saved_run import load_run, read_history, read_summary
 
 
 def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInterpretation:
-    """One pass over the test set; its mistakes, as pictures and as `mistakes.csv`, and `per_class.csv` go to `out`.
+    """Predict the test set once; write its mistakes (pictures and `mistakes.csv`) and `per_class.csv` to `out`.
 
-    Whether Grad-CAM says anything about this model is measured for 30 s, or a tenth of the `seconds` that the run took
-    if that is longer, on at most 100 images, as `faithfulness.csv`. A model that Grad-CAM can't explain goes without.
+    `faithfulness.csv` measures Grad-CAM on at most 100 images for 30 s, or for a tenth of the run's `seconds` if that
+    is longer. A model that Grad-CAM can't explain gets no maps.
     """
     out = Path(out)
     interp = GradCAMInterpretation.from_learner(learn)
     write_csv(interp.mistakes(k=None), out / 'mistakes.csv')
     write_csv(per_class(interp), out / 'per_class.csv')
-    save_figure(plots.plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
+    save_figure(plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     try:
         interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))
     except ValueError as e:
@@ -33,3 +49,95 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
         interp.faithfulness.to_csv(part)
     save_figure(interp.plot_gradcam(25), out / 'plots/gradcam_mistakes.png')
     return interp
+
+
+CIFAR10 = 'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'
+
+# `fingerprint_contents` of the test images of JPEG CIFAR-10, whose PNG files at fast.ai have no published digest.
+JPEG_CIFAR10 = '60b2c77e732cde089eaff5a1b8a3827c9ac7e376cd38fc069e8789e96b73b236'
+# As the course project reports: ResNet-18 on the original CIFAR-10, the best of 50 epochs, chosen on the test set.
+COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
+
+
+@on_rank0
+def review_run(learn: Learner, history: pd.DataFrame, config: Config, lr: float, seconds: float) -> None:
+    """Review the kept weights and write the results of a finished run: pictures, tables, summary, card and page.
+
+    `lr` is the highest learning rate; `seconds` is the duration of sweep and training. A run that was killed after its
+    page was written keeps the page.
+    """
+    run = learn.path
+    page, weights = run / 'report.html', run / 'models/best.pth'
+    if page.is_file() and page.stat().st_mtime >= weights.stat().st_mtime:
+        return print(f'the review is complete: {printable(page)}')
+    save_figure(plot_history(history), run / 'plots/accuracy.png')
+    save_figure(plot_history_panels(history), run / 'plots/accuracy_loss.png')
+    _write_review(learn, history, config, lr, seconds)
+
+
+def _write_review(learn: Learner, history: pd.DataFrame, config: Config, lr: float, seconds: float) -> None:
+    """Review the test set, write `summary.json`, the model card and the page, and print the accuracies.
+
+    The course project's accuracies are shown if the test images are CIFAR-10's, and the test accuracy without leaked
+    images if training or validation has some of the test images.
+    """
+    test_selected_on = config.valid == 'test'
+    course = COURSE_PROJECT if _tests_on_cifar10(learn, config) else None
+    interp, best = review(learn, learn.path, seconds), kept_epoch(history)
+    right, new = interp.decoded == interp.targs, _not_leaked(interp)
+    n_leaked, of_new = (~new).sum().item(), right[new].float().mean().item() if new.any() else None
+    summary = {
+        'parameters': sum(p.numel() for p in learn.model.parameters()),
+        'lr': lr,
+        'best_epoch': int(best.epoch),
+        'best_valid_accuracy': None if isna(best.valid_accuracy) else best.valid_accuracy,  # no validation images
+        'max_train_accuracy': history.train_accuracy.max(),
+        'test_accuracy': right.float().mean().item(),
+        'leaked_test_images': n_leaked,
+        'test_accuracy_without_leaked': of_new,
+        'leak': about_leaked(n_leaked, len(new), of_new),
+        'test_loss': interp.losses.mean().item(),
+        'test_selected_on': test_selected_on,
+        'training_images': learn.dls.class_counts,
+        'imbalance': unbalanced_line(learn.dls.class_counts),
+        'seconds': round(seconds, 1),
+        'course_project': course,
+    }
+    write_json(learn.path / 'summary.json', summary)
+    write_card(interp, summary)
+    write_report(interp, learn.path)
+    print('{:20} {:>9}'.format('', 'this run') + ' course project (CIFAR-10)' * bool(course))
+    for key in COURSE_PROJECT:
+        print(f'{key.replace("_", " "):20} {summary[key]:>9.2%}' + (f' {course[key]:>25.2%}' if course else ''))
+    if summary['leak']:
+        print(summary['leak'])
+    if course:
+        print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
+    if test_selected_on:
+        print('This test accuracy is optimistic: the epoch was chosen on the test set.')
+    print(f'weights, tables and pictures: {printable(learn.path)}')
+    print(f'page to review the mistakes: {printable(learn.path / "report.html")}')
+
+
+def _not_leaked(interp: GradCAMInterpretation) -> torch.Tensor:
+    """A boolean mask of the test images that are in no other set."""
+    dls = interp.learn.dls
+    known = leaked(dls.duplicates)
+    return torch.tensor([file.relative_to(dls.path).as_posix() not in known for file in interp.dl.dataset.items])
+
+
+def _tests_on_cifar10(learn: Learner, config: Config) -> bool:
+    """Whether the test images are CIFAR-10's: from `--data cifar10`, or JPEG CIFAR-10's in any folder."""
+    if tuple(learn.dls.vocab) != CIFAR10:
+        return False
+    return config.data == 'cifar10' or fingerprint_contents(learn.dls[2].dataset.items) == JPEG_CIFAR10
+
+
+@on_rank0
+def review_again(run: str | Path, given: dict[str, Any]) -> None:
+    """Review a finished run again, without training; `given` are options that don't affect the result."""
+    learn = load_run(run, **given)
+    saved, summary, history = read_config(learn.path), read_summary(learn.path), read_history(learn.path)
+    with locked(learn.path):
+        write_duplicates(learn.path, learn.dls.duplicates)
+        _write_review(learn, history, saved.config, summary['lr'], summary['seconds'])

@@ -1,4 +1,4 @@
-"""A folder of 1,000 broken or odd files, as people hand them in, and what must happen to each."""
+"""A folder of 1,000 broken or unusual image files, with the expected result for each."""
 
 import os
 import struct
@@ -25,9 +25,9 @@ ODD_SIZE = r'^\d+x\d+, the others are 32x32$'
 
 @dataclass(frozen=True)
 class Case:
-    """A file: used as `pixels` (H x W x 3), or refused for a `reason` (a pattern); with both, either is right.
+    """A file that is used as `pixels` (H x W x 3), or refused for `reason` (a regex); with both, either is correct.
 
-    Where the format has no `checksum`, damage may also have made other pixels that no reader can tell from meant ones.
+    If the format has no `checksum`, damage may also change pixels undetectably.
     """
 
     file: Path
@@ -35,27 +35,27 @@ class Case:
     pixels: np.ndarray | None = None
     reason: str | None = None
     checksum: bool = True
-    tolerance: int = 0  # of the pixels
+    tolerance: int = 0  # maximum difference of a pixel value
 
 
 def pixels_of(rng: np.random.Generator, side: int = 32) -> np.ndarray:
-    """8x8 coloured squares: small in any format, at most 64 colours, unlike any rotation of itself."""
+    """8x8 coloured squares: a small file in any format, at most 64 colours, no rotational symmetry."""
     return rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(side // 8, 0).repeat(side // 8, 1)
 
 
 def saved(image: Image.Image | np.ndarray, **kwargs) -> bytes:
-    """The file that Pillow makes of `image`."""
+    """The bytes of `image` as saved by Pillow."""
     out = BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, **kwargs)
     return out.getvalue()
 
 
 def decoded(data: bytes) -> np.ndarray:
-    """What an intact lossy file shows."""
+    """The pixels of an intact lossy file."""
     return np.asarray(Image.open(BytesIO(data)).convert('RGB'))
 
 
-# each makes a file of 32x32x3 pixels; whether it keeps them exactly, and whether a checksum covers what it stores
+# extension, function from 32x32x3 pixels to a file, whether it is lossless, whether a checksum covers its data
 ENCODERS: dict[str, tuple[str, Callable[[np.ndarray], bytes], bool, bool]] = {
     'jpeg': ('jpg', partial(saved, format='JPEG', quality=85), False, False),
     'progressive jpeg': ('jpg', partial(saved, format='JPEG', progressive=True), False, False),
@@ -70,7 +70,7 @@ ENCODERS: dict[str, tuple[str, Callable[[np.ndarray], bytes], bool, bool]] = {
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG by the book; `rows` are deflated, `chunks` stand before them."""
+    """A valid PNG; `rows` are deflated, `chunks` come before them."""
     header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
     parts = [(b'IHDR', header), *chunks, (b'IDAT', zlib.compress(rows, 1)), (b'IEND', b'')]
     return b'\x89PNG\r\n\x1a\n' + b''.join(
@@ -79,7 +79,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: 
 
 
 def tiff(**tags: int) -> bytes:
-    """A grey TIFF of the given size and tiling, which holds no pixels to speak of."""
+    """A grey TIFF of the given size and tiling, with hardly any pixel data."""
     numbers = {'width': 256, 'height': 257, 'bits': 258, 'compression': 259, 'photometric': 262, 'offset': 273,
                'rows': 278, 'bytes': 279, 'tile_width': 322, 'tile_height': 323, 'tile': 324,
                'in_tile': 325}  # fmt: skip
@@ -88,13 +88,13 @@ def tiff(**tags: int) -> bytes:
 
 
 def gif(screen: int, frame: int) -> bytes:
-    """A GIF whose screen and whose only frame have the given sides, and hardly any pixels."""
+    """A GIF whose screen and only frame have the given side lengths, with hardly any pixel data."""
     sides = struct.pack('<HH', screen, screen), struct.pack('<HH', frame, frame)
     return b'GIF89a' + sides[0] + b'\x80\0\0' + bytes(6) + b',' + bytes(4) + sides[1] + b'\0\x02\x01\x44\0;'
 
 
 def exif(orientation: int) -> bytes:
-    """EXIF with that orientation and nothing else."""
+    """EXIF data with only an orientation."""
     tags = Image.Exif()
     tags[0x0112] = orientation
     return tags.tobytes()
@@ -102,7 +102,7 @@ def exif(orientation: int) -> bytes:
 
 @cache
 def largest() -> dict[str, bytes]:
-    """Files as large as are opened, of the formats that take the most memory; they take seconds to make."""
+    """Files of the largest accepted size, in the formats that need the most memory; creating them takes seconds."""
     grey = Image.new('L', (10_000, 8000), 100)
     return {
         'progressive.jpg': saved(grey, format='JPEG', progressive=True),
@@ -112,7 +112,7 @@ def largest() -> dict[str, bytes]:
 
 
 def _used(rng: np.random.Generator) -> Iterator[tuple[str, str, bytes, np.ndarray, int]]:
-    """Odd files that must be used: kind, name, content, what it shows, tolerance."""
+    """Unusual files that must be used: kind, name, content, expected pixels, tolerance."""
     for kind, (_, encode, exact, _) in ENCODERS.items():
         a = pixels_of(rng)
         shown = a if exact else decoded(encode(a))
@@ -187,7 +187,7 @@ def _used(rng: np.random.Generator) -> Iterator[tuple[str, str, bytes, np.ndarra
 
 
 def _refused(rng: np.random.Generator) -> Iterator[tuple[str, str, bytes, str]]:
-    """Files that must be refused: kind, name, content, the reason."""
+    """Files that must be refused: kind, name, content, reason."""
     for ext in 'jpg', 'png', 'webp', 'gif', 'bmp', 'tif':
         yield 'zero length', f'a.{ext}', b'', '^empty$'
         for name, text in {
@@ -235,7 +235,7 @@ def _refused(rng: np.random.Generator) -> Iterator[tuple[str, str, bytes, str]]:
 
 
 def _no_files(root: Path) -> Iterator[tuple[str, Path, np.ndarray | None, str | None]]:
-    """Entries of a folder that are no files, made here: kind, entry, what it shows or the reason."""
+    """Create folder entries that are not files: kind, path, expected pixels or reason."""
     good = root / 'train/cat/good 0.png'
     shown = np.asarray(Image.open(good))
     for split in 'train', 'test':
@@ -254,10 +254,10 @@ def _no_files(root: Path) -> Iterator[tuple[str, Path, np.ndarray | None, str | 
 
 
 def write_corpus(root: Path, seed: int = 0, n: int = 1000, good: int = 600) -> list[Case]:
-    """Write `n` broken or odd files among `good` ones to `root`/{train,test}/{cat,dog}; the cases of them all.
+    """Write `n` broken or unusual files and `good` good ones to `root`/{train,test}/{cat,dog}; return all cases.
 
-    The good ones are 32x32 PNGs. Nearly half of the others are the nine encodings, cut off at lengths from 1 byte to
-    all but 1, and what is missing to `n` has one byte changed. Equal seeds make equal folders.
+    The good ones are 32x32 PNGs. Nearly half of the others are the nine encodings truncated to 1 byte up to all but 1;
+    the last ones, up to `n`, have one changed byte. The same seed creates the same folder.
     """
     rng = np.random.default_rng(seed)
     cases = []

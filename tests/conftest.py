@@ -14,7 +14,7 @@ import train_fastai
 
 @pytest.fixture(scope='session', autouse=True)
 def fastai_home(tmp_path_factory) -> None:
-    """A home of fastai's own for the decoded images and whatever else is kept in its data folder."""
+    """A temporary FASTAI_HOME for cached images and other files in fastai's data folder."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv('FASTAI_HOME', str(tmp_path_factory.mktemp('fastai')))
         fastai_cfg.cache_clear()
@@ -30,9 +30,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
-    """Makes Learners of the tiny images as `get_learner` does, but of `tiny_net`, each with a run folder of its own."""
+    """Makes Learners by `get_learner`, with the tiny images and `tiny_net`, each with its own run folder."""
     runs = []
-    monkeypatch.setattr('learner.get_model', tiny_model)
+    monkeypatch.setattr('training.learner.get_model', tiny_model)
 
     def make(recipe=TINY, **kwargs):
         runs.append(tmp_path / f'run{len(runs)}')
@@ -45,21 +45,21 @@ def learner(folder: Path, tmp_path: Path, monkeypatch) -> Callable:
 @pytest.fixture
 def run(folder: Path, tmp_path: Path, monkeypatch) -> Path:
     """A run folder of the tiny images, with the untrained weights of a `tiny_net`."""
-    for user in ('learner', 'export', 'tiny'):
+    for user in ('training.learner', 'export', 'tiny'):
         monkeypatch.setattr(f'{user}.get_model', tiny_model)
     return write_run(tmp_path / 'runs', folder)
 
 
 @pytest.fixture
 def thresholds_of_avx2(monkeypatch) -> None:
-    """Winograd's convolutions from where processors with AVX2 gain by them, whatever the tests run on."""
-    monkeypatch.setattr('winograd.CHANNELS', 64)
-    monkeypatch.setattr('winograd.PIXELS', 1000)
+    """Use Winograd convolutions from the sizes that are faster with AVX2, on any test machine."""
+    monkeypatch.setattr('models.winograd.convolution.CHANNELS', 64)
+    monkeypatch.setattr('models.winograd.convolution.PIXELS', 1000)
 
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Those of signals as a process has them that a terminal began; one in the background may ignore Ctrl-C."""
+    """Signal handlers of a process started by a terminal; one started in the background may ignore Ctrl-C."""
     before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGINT, signal.SIGTERM)}
     yield
     for signum, handler in before.items():
@@ -68,7 +68,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture
 def command(capsys, handlers) -> Iterator[Callable]:
-    """Runs the command in this process, on one thread: its exit code, what it printed, and its errors."""
+    """Runs train_fastai.py in this process, on one thread; returns the exit code, stdout and stderr."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
 

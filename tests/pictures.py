@@ -1,4 +1,4 @@
-"""What can be seen in a figure."""
+"""Find overlapping texts in a figure."""
 
 from matplotlib import pyplot as plt
 
@@ -9,7 +9,7 @@ def in_view(axis, tick) -> bool:
 
 
 def overlaps(fig) -> list[tuple[str, str]]:
-    """Pairs of texts of the figure that cover one another."""
+    """Pairs of visible texts that overlap."""
     fig.draw_without_rendering()
     axes = [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)]
     outside = {t.label1 for a in axes for t in a.get_major_ticks() if not in_view(a, t)}

@@ -1,4 +1,4 @@
-"""That the benchmarks run, and keep what they have measured. Speed itself is no test's business."""
+"""The benchmarks run, and keep existing measurements. Speed itself is not tested."""
 
 from dataclasses import asdict, replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -10,8 +10,8 @@ import torch
 from fastai.torch_core import set_seed
 from tiny import tiny_model, write_images
 
+from config.recipes import SPEEDRUN, Recipe
 from data.sources import find_images
-from recipes import SPEEDRUN, Recipe
 from train_fastai import fit, get_dls, get_learner
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
@@ -26,15 +26,15 @@ def script(name):
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr('learner.get_model', tiny_model)
+    monkeypatch.setattr('training.learner.get_model', tiny_model)
 
 
 def table(out):
-    """The rows of the Markdown table that ends an output, without its head."""
+    """The rows of the output's Markdown table, without its header."""
     return [line.strip('| ').split(' | ') for line in out.splitlines() if line.startswith('| ')][1:]
 
 
-def test_seeds_keeps_the_runs_that_are_there(folder, tmp_path, monkeypatch, capsys):
+def test_seeds_keeps_existing_runs(folder, tmp_path, monkeypatch, capsys):
     seeds, trained = script('seeds'), []
 
     def counted(learn, **kwargs):
@@ -43,7 +43,7 @@ def test_seeds_keeps_the_runs_that_are_there(folder, tmp_path, monkeypatch, caps
 
     monkeypatch.setattr(seeds, 'recipe_for', lambda data, name: replace(SPEEDRUN, bs=4, epochs=2))
     monkeypatch.setattr(seeds, 'fit', counted)
-    for n, epochs in (1, [1]), (2, [1, 2]), (2, ()):  # at last the recipe's, which are there
+    for n, epochs in (1, [1]), (2, [1, 2]), (2, ()):  # the last call uses the recipe's 2 epochs, which exist
         seeds.main('speedrun', epochs, n, data=str(folder), out=str(tmp_path / 'out'))
     names = [(e, f'speedrun-epochs{e}-seed{seed}') for e, seed in ((1, 0), (2, 0), (1, 1), (2, 1))]
     assert trained == names
@@ -57,13 +57,13 @@ def test_seeds_keeps_the_runs_that_are_there(folder, tmp_path, monkeypatch, caps
     learn.model.load_state_dict(torch.load(tmp_path / 'out' / names[3][1] / 'models/best.pth', weights_only=True))
     assert rows.test_accuracy[3] == pytest.approx(learn.validate(dl=learn.dls[2])[1], abs=1e-4)
     assert (tmp_path / 'out/seeds.png').stat().st_size > 1000
-    told = table(capsys.readouterr().out)[-2:]
+    printed = table(capsys.readouterr().out)[-2:]
     means = rows.groupby('epochs').test_accuracy.mean()
-    assert [row[:3] for row in told] == [['`speedrun`', '1', '2'], ['`speedrun`', '2', '2']]
-    assert [row[3].split()[0] for row in told] == [f'{mean:.2%}' for mean in means]
+    assert [row[:3] for row in printed] == [['`speedrun`', '1', '2'], ['`speedrun`', '2', '2']]
+    assert [row[3].split()[0] for row in printed] == [f'{mean:.2%}' for mean in means]
 
 
-def test_ablation_trains_without_each_ingredient_and_keeps_what_it_has(tmp_path, monkeypatch, capsys):
+def test_ablation_trains_without_each_ingredient_and_keeps_existing_results(tmp_path, monkeypatch, capsys):
     ablation, data, out = script('ablation'), str(write_images(tmp_path / 'images', train=20)), tmp_path / 'out'
     monkeypatch.setitem(ablation.WITHOUT, 'speedrun', {'lookahead': {'lookahead': False}})
     monkeypatch.setitem(ablation.BASES, 'speedrun', recipe := replace(SPEEDRUN, bs=4))
@@ -85,15 +85,15 @@ def test_ablation_trains_without_each_ingredient_and_keeps_what_it_has(tmp_path,
     assert float(without[2].split()[0]) == pytest.approx(100 * (means['nothing'] - means['lookahead']), abs=0.006)
 
 
-def test_ablation_needs_images_to_judge(tmp_path, monkeypatch, capsys):
+def test_ablation_needs_images_to_evaluate_on(tmp_path, monkeypatch, capsys):
     ablation, data = script('ablation'), str(write_images(tmp_path / 'images'))
     monkeypatch.setitem(ablation.BASES, 'speedrun', replace(SPEEDRUN, bs=4))
     with pytest.raises(SystemExit, match='2'):
         ablation.main('speedrun', data, 1.0, 1, 1, str(tmp_path))
-    assert '--fraction 1.0 leaves no images to judge: take a smaller one' in capsys.readouterr().err
+    assert '--fraction 1.0 leaves no unseen images to test on: choose a smaller one' in capsys.readouterr().err
 
 
-def test_ablation_changes_its_recipes():
+def test_each_ablation_changes_its_recipe():
     ablation = script('ablation')
     for name, cases in ablation.WITHOUT.items():
         for changes in cases.values():
@@ -102,7 +102,7 @@ def test_ablation_changes_its_recipes():
             assert Recipe.from_dict(asdict(recipe)) == recipe
 
 
-def test_step_times_all_ways(capsys):
+def test_step_times_every_variant(capsys):
     script('step').main(bs=4, batches=1, rounds=1)
     *lines, _ = capsys.readouterr().out.splitlines()[-5:]
     assert [line[:35].strip() for line in lines] == ['course project', 'bare loop', 'bare loop, as ours', 'ours']
@@ -116,7 +116,7 @@ def test_winograd_times_convolutions_and_steps(thresholds_of_avx2, monkeypatch, 
     winograd.main(rounds=1)
     rows = [row for row in table(capsys.readouterr().out) if row[0] in ('63', 'small')]
     assert [row[1:3] for row in rows] == [['64 to 64', '4'], ['32 to 64', '4'], ['2', '16']]
-    assert [row[-1][0] == '(' for row in rows] == [False, True, False]  # left alone, as it has too few channels
+    assert [row[-1][0] == '(' for row in rows] == [False, True, False]  # 32 channels are too few for Winograd
     assert all(float(row[-1].strip('(x)')) > 0 for row in rows)
 
 
@@ -124,5 +124,5 @@ def test_lr_rules_tries_each_suggestion(tmp_path, monkeypatch, capsys):
     rules = script('lr_rules')
     monkeypatch.setattr(rules, 'PLATEAU', replace(rules.PLATEAU, bs=4, sweep_steps=30))
     rules.main(data=str(write_images(tmp_path / 'images')), fraction=1.0, epochs=1)
-    told = [row[0] for row in table(capsys.readouterr().out)]
-    assert {'valley', 'minimum', 'lowest'} <= {*told}
+    printed = [row[0] for row in table(capsys.readouterr().out)]
+    assert {'valley', 'minimum', 'lowest'} <= {*printed}

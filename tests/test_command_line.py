@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 import shtab
 
-from command_line import parser_of
-from completion import parser
-from export import main as export_main
-from predict import main as predict_main
-from train_fastai import main
+from config.command_line import export_parser, predict_parser, train_parser
+from config.completion import parser
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,11 +21,11 @@ ROOT = Path(__file__).parents[1]
     (['--recipe', 'soup'], 'argument --recipe: invalid choice: soup (choose from '),
     (['images'], 'unrecognized arguments: images'),
 ])  # fmt: skip
-def test_what_cannot_be_read_is_one_line(arguments, said, capsys):
+def test_an_argument_error_is_one_line(arguments, said, capsys):
     with pytest.raises(SystemExit) as e:
-        parser_of(main).parse_args(arguments)
+        train_parser().parse_args(arguments)
     assert e.value.code == 2
-    line, end = capsys.readouterr().err.replace("'", '').split('\n')  # Python 3.14 quotes fewer things
+    line, end = capsys.readouterr().err.replace("'", '').split('\n')  # Python 3.14 quotes less
     assert line.startswith(f'train_fastai.py: {said}')
     assert line.endswith('; --help lists the options')
     assert end == ''
@@ -47,7 +44,7 @@ def test_bash_completes_options_their_values_and_paths(typed, offered, tmp_path)
     (tmp_path / 'runs').mkdir()
     (tmp_path / 'script').write_text(shtab.complete(parser(), 'bash'))
     words = ['./train_fastai.py', *typed]
-    # as bash calls it: it finds what `complete` has registered by the last part of the path
+    # simulates bash, which finds the function registered by `complete` for the last part of the path
     code = """
         . ./script
         words=("$@") function=$(complete -p "$(basename "$1")" | grep -oP '(?<=-F )\\S+')
@@ -60,31 +57,33 @@ def test_bash_completes_options_their_values_and_paths(typed, offered, tmp_path)
 
 
 @pytest.mark.parametrize(('command', 'said'), [
-    (predict_main, 'predict.py: the following arguments are required: run, images'),
-    (export_main, 'export.py: the following arguments are required: run'),
+    (predict_parser, 'predict.py: the following arguments are required: run, images'),
+    (lambda: export_parser(['onnx']), 'export.py: the following arguments are required: run'),
 ])  # fmt: skip
-def test_the_other_commands_speak_alike(command, said, capsys):
+def test_the_other_commands_report_errors_the_same_way(command, said, capsys):
     with pytest.raises(SystemExit) as e:
-        parser_of(command).parse_args([])
+        command().parse_args([])
     assert (e.value.code, capsys.readouterr().err) == (2, f'{said}; --help lists the options\n')
 
 
-def test_the_script_can_be_run_by_its_name():
+def test_the_script_is_executable():
     script = ROOT / 'train_fastai.py'
     assert script.read_text().startswith('#!/usr/bin/env python3\n')
     assert os.access(script, os.X_OK)
 
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals')
-@pytest.mark.parametrize('script', ['train_fastai.py', 'predict.py', 'export.py'])
+@pytest.mark.parametrize(('script', 'arguments'), [
+    ('train_fastai.py', []), ('predict.py', ['run', 'image']), ('export.py', ['run']),
+])  # fmt: skip
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
-def test_stopped_while_libraries_are_imported(script, signum, tmp_path):
-    for library in 'fastai', 'fastcore', 'numpy':  # whichever a script imports first
+def test_interrupting_the_imports_exits_with_130(script, arguments, signum, tmp_path):
+    for library in 'fastai', 'fastcore', 'numpy':  # a script imports one of them first
         (tmp_path / f'{library}.py').write_text(
             'import time\nprint("importing", flush=True)\ntry: time.sleep(60)\nexcept BaseException: pass'
         )
     process = subprocess.Popen(
-        [sys.executable, ROOT / script, 'x'],
+        [sys.executable, ROOT / script, *arguments],
         env={**os.environ, 'PYTHONPATH': str(tmp_path)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background process ignores it
         stdout=subprocess.PIPE,
@@ -95,3 +94,40 @@ def test_stopped_while_libraries_are_imported(script, signum, tmp_path):
     process.send_signal(signum)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, f'\n{script}: interrupted\n')
+
+
+OPTIONS = [
+    'version', 'data', 'size', 'valid', 'fraction', 'workers', 'skip-bad', 'recipe', 'arch', 'pretrained', 'epochs',
+    'bs', 'lr', 'seed', 'compile', 'out', 'name', 'checkpoint-minutes', 'keep-checkpoints', 'track', 'config',
+    'resume', 'review',
+]  # fmt: skip
+
+
+def test_the_options_are_these():
+    made = [action.option_strings for action in train_parser()._actions]
+    assert sorted(made) == sorted([['-h', '--help'], *([f'--{name}'] for name in OPTIONS)])
+
+
+def test_help_says_what_each_option_does_and_its_default():
+    text = subprocess.run(
+        [sys.executable, ROOT / 'train_fastai.py', '--help'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'COLUMNS': '80'},
+    ).stdout
+    assert max(map(len, text.splitlines())) <= 100
+    for action in train_parser()._actions[2:]:
+        takes_value = action.nargs != 0 and action.metavar != 'RUN'
+        assert ('(default: ' in action.help) == takes_value, action.dest
+    assert text.endswith('exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interrupted\n')
+
+
+def test_the_help_imports_no_pytorch():
+    code = 'import sys; import config.command_line; print({"torch", "numpy", "matplotlib", "fastai"} & {*sys.modules})'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == 'set()\n'
+
+
+def test_given_options_alone_are_passed_on():
+    given = vars(train_parser().parse_args(['--epochs', '3', '--lr', 'auto', '--skip-bad', '--valid', '0.25']))
+    assert given == {'epochs': 3, 'lr': 'auto', 'skip_bad': True, 'valid': 0.25}

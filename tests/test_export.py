@@ -11,11 +11,11 @@ from safetensors import safe_open
 from tiny import TINY, tiny_net, write_run
 
 import export as module
-from callbacks.views import MeanOverViews
-from classifier import Classifier
+from callbacks.test_time_views import MeanOverViews
+from config.recipes import HOUR
 from export import export, main
-from recipes import HOUR
-from reopen import load_model
+from models.classifier import Classifier
+from training.saved_run import load_model
 
 
 @pytest.fixture
@@ -36,7 +36,9 @@ def test_onnx_gives_the_learners_probabilities_for_any_number_of_images(run, pho
     said = export(run, 'onnx')
     checked = rf'{run}/model\.onnx: its .* by at most \S+ from the Learner on 12 images in {photos[0][0].parents[1]}'
     assert re.fullmatch(checked, said)
-    assert [file.name for file in run.iterdir() if 'onnx' in file.name] == ['model.onnx']  # one, with the weights
+    assert [file.name for file in run.iterdir() if 'onnx' in file.name] == [
+        'model.onnx'
+    ]  # one file, which includes the weights
     session = onnxruntime.InferenceSession(run / 'model.onnx')
     files, pixels = photos
     expected = predicted(run, files)
@@ -48,11 +50,11 @@ def test_onnx_gives_the_learners_probabilities_for_any_number_of_images(run, pho
     assert about['size'] == [16, 16]
 
 
-def test_safetensors_gives_them_too_and_says_how_in_its_header(run, photos, tmp_path):
+def test_safetensors_gives_the_learners_probabilities_and_its_header_describes_the_model(run, photos, tmp_path):
     said = export(run, 'safetensors', tmp_path)  # a folder
     assert said.startswith(f'{tmp_path}/model.safetensors: its probabilities differ by at most ')
     with safe_open(tmp_path / 'model.safetensors', 'pt') as f:
-        about, weights = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118, it's no dict
+        about, weights = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118, not a dict
     assert about.pop('format') == 'pt'
     about = {key: json.loads(value) for key, value in about.items()}
     assert set(about) == {'classes', 'size', 'mean', 'std', 'architecture', 'recipe'}
@@ -65,7 +67,7 @@ def test_safetensors_gives_them_too_and_says_how_in_its_header(run, photos, tmp_
 
 
 @pytest.mark.parametrize('recipe', [replace(TINY, test_views=True), replace(HOUR, bs=4)])
-def test_what_else_a_recipe_predicts_by_is_in_the_file(run, folder, tmp_path, recipe):
+def test_test_time_views_and_other_networks_are_exported(run, folder, tmp_path, recipe):
     another = write_run(tmp_path / 'another', folder, recipe)
     for format in ('onnx', 'safetensors'):
         assert f'on 12 images in {folder}/test' in export(another, format)
@@ -75,7 +77,7 @@ def test_what_else_a_recipe_predicts_by_is_in_the_file(run, folder, tmp_path, re
     assert (load_model(another).predict(file)[2] - plain.predict(file)[2]).abs().max() > 1e-3
 
 
-def test_what_torch_cannot_write_as_onnx_is_named_with_the_way_out(run, monkeypatch, capsys):
+def test_a_network_that_torch_cannot_write_as_onnx_is_named(run, monkeypatch, capsys):
     def refuse(*args, **kwargs):
         raise torch.onnx.errors.OnnxExporterError('of\nmany lines')
 
@@ -83,22 +85,22 @@ def test_what_torch_cannot_write_as_onnx_is_named_with_the_way_out(run, monkeypa
     with pytest.raises(SystemExit) as e:
         main(str(run), 'onnx')
     assert e.value.code == 2
-    assert capsys.readouterr().err == "export.py: torch can't write resnet18 as ONNX: take --format safetensors\n"
+    assert capsys.readouterr().err == "export.py: torch can't write resnet18 as ONNX: use --format safetensors\n"
     assert sorted(file.name for file in run.iterdir()) == ['config.json', 'models']
 
 
-def test_a_folder_that_is_not_there_yet_is_made(run, tmp_path):
+def test_a_missing_output_folder_is_created(run, tmp_path):
     assert export(run, 'safetensors', f'{tmp_path}/new/').startswith(f'{tmp_path}/new/model.safetensors: ')
 
 
-def test_without_the_runs_images_it_is_checked_on_random_ones(run, folder, tmp_path):
+def test_without_the_runs_images_the_check_uses_random_images(run, folder, tmp_path):
     folder.rename(tmp_path / 'elsewhere')
     said = export(run, 'safetensors', tmp_path / 'a.st')
-    assert said.endswith("on 100 random images, as the run's are not there")
+    assert said.endswith("on 100 random images, since the run's were not found")
     assert (tmp_path / 'a.st').is_file()
 
 
-def test_of_many_test_images_it_takes_a_hundred_of_all_classes(folder):
+def test_the_check_uses_a_hundred_test_images_of_all_classes(folder):
     for name in ('red', 'green', 'blue'):
         for i in range(100, 200):
             (folder / f'test/{name}/{i}.png').touch()
@@ -107,12 +109,12 @@ def test_of_many_test_images_it_takes_a_hundred_of_all_classes(folder):
     assert min(sum(file.parent.name == name for file in files) for name in ('red', 'green', 'blue')) >= 33
 
 
-def test_of_class_folders_alone_it_takes_any_images(folder):
+def test_without_a_test_set_the_check_uses_any_images(folder):
     files, whose = module._files(str(folder / 'test'))
     assert (len(files), whose) == (12, f'images in {folder}/test')
 
 
-def test_a_file_that_says_otherwise_is_not_left_behind(run, monkeypatch, capsys):
+def test_a_file_with_other_probabilities_is_not_kept(run, monkeypatch, capsys):
     monkeypatch.setattr(Classifier, 'forward', lambda self, images: self.model(images / 255).softmax(1))
     for format in ('onnx', 'safetensors'):
         with pytest.raises(SystemExit) as e:
@@ -126,7 +128,7 @@ def test_a_file_that_says_otherwise_is_not_left_behind(run, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(('format', 'package'), [('onnx', 'onnxscript'), ('safetensors', 'safetensors')])
-def test_a_missing_package_is_named_with_the_way_to_get_it(run, format, package, monkeypatch, capsys):
+def test_a_missing_package_is_named_with_its_pip_command(run, format, package, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit) as e:
         main(str(run), format)
@@ -135,16 +137,16 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(run, format, package,
 
 
 def test_cifar10_is_not_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr('data.sources.untar_data', lambda *args: pytest.fail('it asks the network'))
+    monkeypatch.setattr('data.sources.untar_data', lambda *args: pytest.fail('it downloads'))
     assert module._files('cifar10') == ([], '')
-    files, whose = module._files('digits')  # which are bundled
+    files, whose = module._files('digits')  # bundled with scikit-learn
     assert len(files) == 100
     assert whose.endswith('digits16/test')
 
 
-def test_runs_among_the_images_are_not_checked_with(folder):
+def test_run_folders_among_the_images_are_ignored(folder):
     files, _ = module._files(str(folder))
     (folder / 'test/runs/one/models').mkdir(parents=True)
-    (folder / 'test/runs/one/config.json').touch()
+    (folder / 'test/runs/one/config.json').write_text('{"surroundings": {}}')
     assert module._files(str(folder))[0] == files
     assert len(files) == 12

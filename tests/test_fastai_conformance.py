@@ -1,6 +1,6 @@
-"""Every call that fastbook and fastai's vision tutorial make on dls, learn and interp: ours beside fastai's own.
+"""Every call on dls, learn and interp in fastbook and fastai's vision tutorial, compared with fastai's own classes.
 
-Both have the same images, weights, loss and normalisation, and no augmentation.
+Both use the same images, weights, loss and normalisation, and no augmentation.
 """
 
 import random
@@ -33,16 +33,16 @@ from tiny import TINY, tiny_dls, tiny_net, write_images
 from torch import nn
 
 from data import loaders
-from data.batched import Unbatchable
+from data.batched.compose import Unbatchable
 from interpret.interpretation import GradCAMInterpretation
-from learner import get_learner
+from training.learner import get_learner
 
 PLAIN = replace(TINY, pad=0.0, flip=0.0, hole=0.0, label_smoothing=0.0)
 
 # Source, comparison, call. A source is a chapter of fastbook (https://github.com/fastai/fastbook), T for its vision
 # tutorial (https://docs.fast.ai/tutorial.vision), or L for its reference (docs.fast.ai/learner, interpret, data.core).
-# `=` compares values and pictures; `~` types, shapes and numbers of axes, where something is random or the optimisers
-# differ; `|` the number of images, as ours have Grad-CAM beside them. The calls that train come last.
+# `=` compares values and pictures; `~` compares types, shapes and numbers of axes, for calls that are random or use
+# another optimiser; `|` compares the number of images, since ours add Grad-CAM columns. Calls that train come last.
 CALLS = """
     7 = dls.c
     2 = list(dls.vocab)
@@ -139,27 +139,27 @@ CALLS = [tuple(line.split(maxsplit=2)) for line in CALLS.strip().splitlines()]
 
 
 def cleaner(learn, ds_idx):
-    """What ImageClassifierCleaner asks for: `_get_iw_info` of fastai.vision.widgets, whose import needs ipywidgets."""
+    """ImageClassifierCleaner's `_get_iw_info`, copied from fastai.vision.widgets, whose import needs ipywidgets."""
     dl = learn.dls[ds_idx].new(shuffle=False, drop_last=False)
     _, targs, _, losses = learn.get_preds(dl=dl, with_input=False, with_loss=True, with_decoded=True)
     return list(zip(dl.dataset.items, targs, losses, strict=True))
 
 
 def arch(pretrained):
-    """A network as `vision_learner` cuts it: a body, a pool, a head."""
+    """A network that `vision_learner` can cut: body, pooling, head."""
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
 
 
 def net():
     torch.manual_seed(0)
     model = tiny_net(3, 2, 0.0)
-    model.fc.weight.data *= 20  # so that the classes differ
+    model.fc.weight.data *= 20  # so that predictions differ between classes
     return model
 
 
 @pytest.fixture(scope='module')
 def pair(tmp_path_factory):
-    """Makes (ours, fastai's): the names that the calls use; fastai's is made once."""
+    """Returns a function that makes the names used by the calls, for ours or fastai's; each kind is made once."""
     made, root = {}, tmp_path_factory.mktemp('conformance')
     folder = write_images(root / 'images')
 
@@ -186,11 +186,11 @@ def pair(tmp_path_factory):
             learn = Learner(dls, net(), loss_func=CrossEntropyLossFlat(), metrics=accuracy)
             made[kind] = names(kind, dls, learn, ClassificationInterpretation)
         else:
-            with pytest.MonkeyPatch.context() as monkeypatch:
+            with pytest.MonkeyPatch.context() as patched:
                 if kind == 'item by item':
-                    monkeypatch.setattr(loaders, 'BatchedTransform', refuse)
+                    patched.setattr(loaders, 'BatchedTransform', refuse)
                 dls = tiny_dls(folder, PLAIN, valid='test')
-            monkeypatch.setattr('learner.get_model', lambda *args: net())
+            monkeypatch.setattr('training.learner.get_model', lambda *args: net())
             made[kind] = names(kind, dls, get_learner(dls, path=root), GradCAMInterpretation)
         return made[kind]
 
@@ -200,7 +200,7 @@ def pair(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def fastais():
+def fastai_results():
     return {}
 
 
@@ -209,7 +209,7 @@ def refuse(*args):
 
 
 def result(call, names, capsys):
-    """What `call` returns, prints, and shows in pyplot's figures: each axes' images and title."""
+    """The return value of `call`, and pyplot's figures: each axes' images and title, and the figure sizes."""
     plt.close('all')
     set_seed(0)
     random.seed(0)
@@ -221,12 +221,12 @@ def result(call, names, capsys):
 
 
 def assert_alike(ours, theirs, exact):
-    """Ours has the type of fastai's, or one below it, and its shape; with `exact` its value, too."""
+    """Ours has the type of fastai's (or a subclass) and its shape; with `exact`, also its value."""
     if theirs is None:
         return
-    if hasattr(theirs, '_fields'):  # a namedtuple that was made for this answer
+    if hasattr(theirs, '_fields'):  # a namedtuple created by the call
         assert ours._fields == theirs._fields
-    elif type(theirs) is not TensorBase:  # our interpretation computes with plain tensors
+    elif type(theirs) is not TensorBase:  # our interpretation uses plain tensors
         assert isinstance(ours, type(theirs)), (type(ours), type(theirs))
     if isinstance(theirs, torch.Tensor):
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
@@ -248,11 +248,11 @@ def assert_alike(ours, theirs, exact):
 
 @pytest.mark.parametrize('kind', ['batched', 'item by item'])
 @pytest.mark.parametrize(('source', 'how', 'call'), CALLS, ids=[call for *_, call in CALLS])
-def test_a_call_does_what_it_does_in_fastai(pair, fastais, kind, source, how, call, capsys):
-    if call not in fastais:  # once, as later calls train
-        fastais[call] = result(call, pair('fastai'), capsys)
-    theirs, ours = fastais[call], result(call, pair(kind), capsys)
-    if how == '|':  # ours returns its figure, with a column for each layer, instead of leaving it to pyplot
+def test_a_call_gives_the_same_result_as_in_fastai(pair, fastai_results, kind, source, how, call, capsys):
+    if call not in fastai_results:  # run once, since later calls train
+        fastai_results[call] = result(call, pair('fastai'), capsys)
+    theirs, ours = fastai_results[call], result(call, pair(kind), capsys)
+    if how == '|':  # ours returns its figure, with a column per layer, instead of using pyplot's current one
         titles = [t for t in (ax.get_title('left') for ax in ours.value.axes) if t.startswith('predicted')]
         assert len(titles) == len(theirs.shown)
         return

@@ -1,4 +1,4 @@
-"""The whole line on a GPU, and its results beside a CPU's."""
+"""All steps on a GPU; results are compared with a CPU's."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -22,7 +22,7 @@ def learn(request, folder, tmp_path):
 
 
 @pytest.mark.parametrize('compile', [False, True])
-def test_training_goes_on_and_its_predictions_are_those_of_a_cpu(learn, compile):
+def test_training_resumes_and_predicts_as_on_a_cpu(learn, compile):
     find_lr(learn)
     fit(learn, 1, 0.01, compile=compile)
     history = fit(learn, 2, 0.01, resume=True, compile=compile)
@@ -35,7 +35,7 @@ def test_training_goes_on_and_its_predictions_are_those_of_a_cpu(learn, compile)
     torch.testing.assert_close(interp.preds, expected.as_subclass(Tensor), rtol=0, atol=0.05)  # bf16
 
 
-def test_maps_are_those_of_a_cpu(learn):
+def test_maps_equal_those_of_a_cpu(learn):
     x, _ = learn.dls[2].one_batch()
     maps = grad_cam(learn.model.cuda(), x)
     expected = grad_cam(deepcopy(learn.model).cpu(), x.cpu())

@@ -1,4 +1,4 @@
-"""The README's commands for several devices, on a CPU: `accelerate launch` starts the processes as it does on GPUs."""
+"""The commands in docs/several-devices.md, run by `accelerate launch` on a CPU."""
 
 import csv
 import os
@@ -16,15 +16,16 @@ import pytest
 import torch
 from tiny import write_images
 
-from reopen import load_run
+from training.saved_run import load_run
 
 ROOT = Path(__file__).parents[1]
-ONE, TWO = re.findall(r'^(accelerate launch .*train_fastai\.py)$', (ROOT / 'README.md').read_text(), flags=re.M)
-SECONDS = 300  # of a command that hangs
+PAGE = (ROOT / 'docs/several-devices.md').read_text()
+ONE, TWO = re.findall(r'^(accelerate launch .*train_fastai\.py)$', PAGE, flags=re.M)
+SECONDS = 300  # timeout of a command that hangs
 
 
 class Job:
-    """A README's command with two processes instead of its GPUs, and what it has printed so far."""
+    """A documented command with two CPU processes instead of GPUs; its output goes to files."""
 
     def __init__(self, tmp: Path, command: str, *options, port: int, machine: int = 0):
         changes = {'10.0.0.1': '127.0.0.1', '29500': str(port), '16': '2'}
@@ -42,7 +43,7 @@ class Job:
             self.process = subprocess.Popen(words, stdout=out, stderr=err, env=env)
 
     def wait_for(self, line: str):
-        """Until it has printed a line that begins so."""
+        """Wait until it has printed a line that starts with `line`."""
         start = time.monotonic()
         while not any(printed.startswith(line) for printed in self.out.read_text().splitlines()):
             assert self.process.poll() is None, self.err.read_text()
@@ -54,13 +55,13 @@ class Job:
         return next(child for child in children if child.environ().get('RANK') == str(rank))
 
     def end(self) -> tuple[int, str, str]:
-        """Its exit code, output and errors."""
+        """Wait for it to exit; return the exit code, stdout and stderr."""
         return self.process.wait(SECONDS), self.out.read_text(), self.err.read_text()
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts jobs, and ends what is left of them."""
+    """Starts jobs, and kills those that still run at the end of the test."""
     jobs = []
 
     def start(command, *options, machines=1):
@@ -80,15 +81,15 @@ def start(tmp_path):
             job.process.kill()
 
 
-def came_out(run: Path) -> tuple:
-    """What has to be the same, however often a job was stopped."""
+def results_of(run: Path) -> tuple:
+    """History without times, weights and mistakes: stopping and resuming must not change them."""
     history = [{**row, 'seconds': None} for row in csv.DictReader((run / 'history.csv').open())]
     best = torch.load(run / 'models/best.pth', weights_only=True)
     return history, {k: v.tolist() for k, v in best.items()}, (run / 'mistakes.csv').read_text()
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_and_stopped_comes_to_the_same_end_as_two_machines_left_alone(tmp_path, start):
+def test_a_killed_and_resumed_job_ends_like_an_uninterrupted_one_on_two_machines(tmp_path, start):
     data, runs = write_images(tmp_path / 'my images', test=1), tmp_path / 'my runs'
     options = ['--data', data, '--out', runs, '--epochs', 4, '--bs', 6, '--valid', 0.25, '--lr', 0.01, '--workers', 1]
 
@@ -96,16 +97,16 @@ def test_a_job_that_is_killed_and_stopped_comes_to_the_same_end_as_two_machines_
     rc, out, err = first.end()
     assert rc == 0, err
     assert len(re.findall(r'^epoch \d/4 ', out, flags=re.M)) == 4
-    assert out.count('the mistakes, to look through') == 1
+    assert out.count('page to review the mistakes') == 1
     assert second.end()[:2] == (0, ''), second.end()[2]
 
     (job,) = start(ONE, *options, '--name', 'cut')
-    job.wait_for('epoch 2/4')  # and the first epoch has its checkpoint
+    job.wait_for('epoch 2/4')  # the checkpoint of the first epoch exists
     job.rank(1).kill()
     rc, _, err = job.end()
     assert rc != 0
-    assert 'train_fastai.py: another process of this job is gone' in err
-    assert f"to go on: accelerate launch train_fastai.py --resume '{runs}/cut'" in err
+    assert 'train_fastai.py: another process of this job has exited' in err
+    assert f"to resume: accelerate launch train_fastai.py --resume '{runs}/cut'" in err
 
     (job,) = start(ONE, '--resume', runs / 'cut')
     job.wait_for('epoch 3/4')
@@ -119,14 +120,14 @@ def test_a_job_that_is_killed_and_stopped_comes_to_the_same_end_as_two_machines_
     (job,) = start(ONE, '--resume', runs / 'cut')
     rc, _, err = job.end()
     assert rc == 0, err
-    assert came_out(runs / 'cut') == came_out(runs / 'whole')
+    assert results_of(runs / 'cut') == results_of(runs / 'whole')
     learn = load_run(runs / 'cut')  # on one process
-    losses = [float(row['valid_loss']) for row in came_out(runs / 'cut')[0]]
+    losses = [float(row['valid_loss']) for row in results_of(runs / 'cut')[0]]
     assert learn.validate()[0] == pytest.approx(min(losses), abs=1e-5)
 
 
 @pytest.mark.slow
-def test_what_is_wrong_is_said_once(tmp_path, start):
+def test_an_error_is_printed_once(tmp_path, start):
     (job,) = start(ONE, '--data', tmp_path / 'nowhere')
     rc, out, err = job.end()
     assert (rc, out) == (1, '')

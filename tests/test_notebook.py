@@ -1,4 +1,4 @@
-"""The notebook: as it is committed, and run anew."""
+"""The notebook: its committed outputs, and a fresh run."""
 
 import base64
 import re
@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / 'notebooks/review_mistakes.ipynb'
-# its real ones, on images and with epochs that take seconds
+# the notebook's parameters, with values for a run of seconds
 PARAMETERS = "data, fraction, bs, epochs, run, seconds = 'digits', 0.1, 8, 1, 'here', 1"
 PICTURES = 'dls', 'sweep', 'history', 'losses', 'gradcam', 'suspects-shown'
 
@@ -32,7 +32,7 @@ def printed(cell):
     return ''.join(output.text for output in cell.outputs if output.output_type == 'stream')
 
 
-def test_it_is_committed_as_it_ran_and_without_noise(notebook):
+def test_the_committed_notebook_has_ordered_outputs_and_no_noise(notebook):
     nbformat.validate(notebook)
     cells = code(notebook)
     assert [cell.execution_count for cell in cells.values()] == [*range(1, len(cells) + 1)]
@@ -42,11 +42,11 @@ def test_it_is_committed_as_it_ran_and_without_noise(notebook):
     outputs = str([cell.outputs for cell in cells.values()])
     here = '|'.join(map(re.escape, (str(ROOT), str(Path.home()))))
     assert not re.search(rf'{here}|/home/|/root|/tmp|/Users|Traceback|[Ww]arning', outputs)
-    assert outputs.count('<progress') == 0  # the bars are done
+    assert outputs.count('<progress') == 0  # no unfinished progress bars
 
 
 @pytest.mark.slow
-def test_it_runs(notebook, tmp_path, monkeypatch):
+def test_the_notebook_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     code(notebook)['parameters'].source = PARAMETERS
     NotebookClient(notebook, timeout=300, resources={'metadata': {'path': tmp_path}}).execute()
@@ -56,7 +56,7 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
         (picture,) = shown(cells[name], 'image/png')
         assert base64.b64decode(picture).startswith(b'\x89PNG'), name
     (table,) = [html for html in shown(cells['fit'], 'text/html') if '<table' in html]
-    assert 'valid_accuracy' in table  # fastprogress's own for notebooks, not EpochLines' lines
+    assert 'valid_accuracy' in table  # fastprogress's table for notebooks, not the lines of EpochLines
     assert re.search(r'^about \d+ (s|min) for 1 epoch of 16 batches on this', printed(cells['fit']), flags=re.M)
     assert '\r' not in printed(cells['fit'])
     assert shown(cells['interp'], 'text/plain')[-1].startswith('GradCAMInterpretation of 360 images, ')

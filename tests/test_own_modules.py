@@ -16,9 +16,9 @@ NAMES = sorted(
 
 
 def python(code, cwd, *paths):
-    """What the last line of the errors says, '' for none, of a Python that starts in `cwd` with `paths` after it."""
+    """Run `code` in `cwd` with `paths` on PYTHONPATH; return the last line of stderr, or ''."""
     env = {'PYTHONPATH': ':'.join(map(str, paths)), 'PYTHONDONTWRITEBYTECODE': '1'}
-    command = [sys.executable, '-S', '-c', code]  # without site-packages, which this test is about
+    command = [sys.executable, '-S', '-c', code]  # without site-packages, whose modules would hide too
     errors = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True).stderr
     return errors.strip().splitlines()[-1] if errors else ''
 
@@ -28,7 +28,7 @@ CHECK = 'from own_modules import refuse_hidden_modules; refuse_hidden_modules()'
 
 @pytest.fixture
 def home(tmp_path):
-    """A project of two modules and a package, beside what it is no module of."""
+    """A project of two modules and a package, with files beside them that are not its modules."""
     home = tmp_path / 'home'
     for name in ('models.py', 'train.py', 'data/__init__.py', 'test.py', 'no-module.py', 'notebooks/models.py'):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def home(tmp_path):
 
 
 @pytest.mark.parametrize('command', ['train_fastai', 'predict', 'export'])
-def test_every_hidden_module_is_named_with_the_file_that_hides_it(command, tmp_path):
+def test_each_hidden_module_is_named_with_the_file_that_hides_it(command, tmp_path):
     others = [name for name in NAMES if name != command]
     for name in others:
         (tmp_path / f'{name}.py').touch()
@@ -52,7 +52,7 @@ def test_every_hidden_module_is_named_with_the_file_that_hides_it(command, tmp_p
     assert error.count(' hides ') == len(others)
 
 
-def test_a_package_and_what_is_installed_hide_too(home):
+def test_packages_and_installed_modules_hide_too(home):
     theirs = home.parent / 'theirs'
     (theirs / 'data').mkdir()
     (theirs / 'data/__init__.py').touch()
@@ -62,19 +62,19 @@ def test_a_package_and_what_is_installed_hide_too(home):
     assert python(CHECK, '/', home, theirs) == ''
 
 
-def test_what_is_already_imported_hides(home):
+def test_an_already_imported_module_hides(home):
     theirs = home.parent / 'theirs'
-    (theirs / 'data').mkdir()  # which is a package only as long as there is no other
+    (theirs / 'data').mkdir()  # a namespace package, imported only if there is no regular one
     later = f'import data, sys; sys.path.insert(0, {str(home)!r}); '
     assert f'{theirs}/data hides {home}/data/__init__.py: ' in python(later + CHECK, theirs)
     assert python(CHECK, theirs, home) == ''
 
 
-def test_what_hides_nothing_is_no_error(home, monkeypatch):
+def test_no_error_if_nothing_is_hidden(home, monkeypatch):
     theirs = home.parent / 'theirs'
     (theirs / 'utils.py').touch()
     (home.parent / 'link').symlink_to(home)
-    assert python(CHECK, theirs, home) == ''  # where the standard library has a `test`
+    assert python(CHECK, theirs, home) == ''  # the standard library has a `test`, too
     assert python(CHECK, theirs, home.parent / 'link') == ''
     assert python(CHECK, home) == ''
-    refuse_hidden_modules()  # in these tests, whose folder has a `data`
+    refuse_hidden_modules()  # the tests' folder contains a `data`

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-import inference
+from data import prediction
 from predict import main
-from reopen import load_model
+from training.saved_run import load_model
 
 
-def ended(*args, **kwargs):
-    """The exit code of `main`."""
+def exit_code(*args, **kwargs):
+    """Run `main` and return its exit code."""
     try:
         main(*args, **kwargs)
     except SystemExit as e:
@@ -21,10 +21,10 @@ def ended(*args, **kwargs):
     return 0
 
 
-def test_json_has_what_the_learner_says_of_each_file_in_their_order(run, folder, capsys):
+def test_json_has_the_learners_prediction_for_each_file_in_order(run, folder, capsys):
     bad = folder / 'test/red/bad.png'
     bad.write_bytes(b'')
-    assert ended(str(run), ['no.png', str(folder / 'test/red'), str(folder / 'test/blue/00.png')], json=True) == 0
+    assert exit_code(str(run), ['no.png', str(folder / 'test/red'), str(folder / 'test/blue/00.png')], json=True) == 0
     out, err = capsys.readouterr()
     rows = json.loads(out)
     files = [*sorted((folder / 'test/red').iterdir()), folder / 'test/blue/00.png']
@@ -44,50 +44,50 @@ def test_json_has_what_the_learner_says_of_each_file_in_their_order(run, folder,
     assert sorted(err.splitlines()) == [
         f'predict.py: {bad}: empty',
         'predict.py: 2 of 7 files could not be used',
-        'predict.py: no.png: there is no such file or folder, nor does it match any as a glob',
+        'predict.py: no.png: there is no such file or folder, and no match for it as a glob',
     ]
 
 
 def test_table_has_the_most_probable_classes_first(run, folder, capsys):
-    assert ended(str(run), [str(folder / 'test/*/0[01].png')]) == 0
+    assert exit_code(str(run), [str(folder / 'test/*/0[01].png')]) == 0
     out, err = capsys.readouterr()
     head, *lines = out.splitlines()
     assert head.split() == ['file', '1st', '2nd', '3rd']
     assert len(lines) == 6
     assert err == ''
     for line in lines:
-        file, *told = line.split()
+        file, *shown = line.split()
         expected = dict(zip(('blue', 'green', 'red'), load_model(run).predict(file)[2].tolist(), strict=True))
         order = sorted(expected, key=expected.get, reverse=True)
-        assert told[::2] == order
-        assert [float(p.rstrip('%')) for p in told[1::2]] == pytest.approx(
+        assert shown[::2] == order
+        assert [float(p.rstrip('%')) for p in shown[1::2]] == pytest.approx(
             [100 * expected[name] for name in order], abs=0.06
         )
 
 
-def test_where_no_file_can_be_used_it_ends_with_2(run, tmp_path, capsys):
+def test_exits_with_2_if_no_file_can_be_used(run, tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
-    assert ended(str(run), [str(tmp_path / 'empty'), 'no.png']) == 2
+    assert exit_code(str(run), [str(tmp_path / 'empty'), 'no.png']) == 2
     out, err = capsys.readouterr()
     assert out == ''
     assert err.splitlines()[-1] == 'predict.py: none of 2 files could be used'
     assert 'a folder without files' in err
 
 
-def test_a_name_that_would_write_to_the_terminal_is_escaped(run, folder, tmp_path, capsys):
+def test_escape_codes_in_file_names_are_escaped(run, folder, tmp_path, capsys):
     images = tmp_path / 'of a stranger'
     images.mkdir()
     (folder / 'test/red/00.png').rename(images / 'a\x1b[2J\n.png')
     (images / 'b\x1b[2J.png').touch()
-    assert ended(str(run), [str(images)]) == 0
+    assert exit_code(str(run), [str(images)]) == 0
     out, err = capsys.readouterr()
     assert '\x1b' not in out + err
     assert len(out.splitlines()) == len(err.splitlines()) == 2
 
 
-def test_pictures_of_images_of_the_same_name_go_side_by_side(run, folder, tmp_path, capsys):
+def test_pictures_of_images_with_the_same_name_do_not_clash(run, folder, tmp_path, capsys):
     arguments = [f'{folder}/{name}/00.png' for name in ('test/red', 'train/../test/blue', 'train/red')]
-    assert ended(str(run), arguments, gradcam=str(tmp_path / 'out/maps')) == 0
+    assert exit_code(str(run), arguments, gradcam=str(tmp_path / 'out/maps')) == 0
     pictures = sorted(o.relative_to(tmp_path / 'out/maps').as_posix() for o in (tmp_path / 'out').rglob('*.*'))
     assert pictures == ['test/blue/00.png.png', 'test/red/00.png.png', 'train/red/00.png.png']
     for picture in pictures:
@@ -95,13 +95,13 @@ def test_pictures_of_images_of_the_same_name_go_side_by_side(run, folder, tmp_pa
             assert im.width > 3 * im.height  # the image and four layers
 
 
-def test_a_picture_of_an_image_with_a_long_name_gets_a_shorter_one(run, folder, tmp_path, capsys):
+def test_a_picture_of_an_image_with_a_long_name_gets_a_shorter_name(run, folder, tmp_path, capsys):
     images = tmp_path / 'named'
     images.mkdir()
     names = ['a.jpg', 'x' * 251 + '.jpg', 'x' * 250 + 'y.jpg', 'ä' * 125 + '.jpg', 'z' * 247 + '.jpg']
     for name in names:
         (images / name).write_bytes((folder / 'test/red/00.png').read_bytes())
-    assert ended(str(run), [str(images)], gradcam=str(tmp_path / 'maps')) == 0
+    assert exit_code(str(run), [str(images)], gradcam=str(tmp_path / 'maps')) == 0
     out, err = capsys.readouterr()
     assert err == ''
     assert {line.partition('  ')[0] for line in out.splitlines()[1:]} == {str(images / name) for name in names}
@@ -112,52 +112,55 @@ def test_a_picture_of_an_image_with_a_long_name_gets_a_shorter_one(run, folder, 
     }  # fmt: skip
 
 
-def test_without_images_of_the_run_and_where_it_was_moved(run, folder, tmp_path, capsys):
+def test_works_without_the_runs_images_and_after_the_run_was_moved(run, folder, tmp_path, capsys):
     images = folder.rename(tmp_path / 'elsewhere')
-    assert ended(str(run.rename(tmp_path / 'handed over')), [str(images / 'test')]) == 0
+    assert exit_code(str(run.rename(tmp_path / 'handed over')), [str(images / 'test')]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 13
 
 
+NOT_VALID = r'config\.json is not a valid config\.json of a run \(ValueError: classes must be '
+
+
 @pytest.mark.parametrize(('changes', 'said'), [
-    ({'classes': None}, r'config\.json is no config\.json of a run \(ValueError: classes are names'),
-    ({'classes': ['red']}, r'config\.json is no config\.json of a run \(ValueError: classes are two or more'),
+    ({'classes': None}, NOT_VALID + 'a list of names'),
+    ({'classes': ['red']}, NOT_VALID + 'two or more'),
     ({'classes': ['a', 'b']}, r"best\.pth doesn't hold the weights of this run"),
 ])  # fmt: skip
-def test_what_is_no_such_run_ends_in_one_line(run, folder, changes, said, capsys):
+def test_an_invalid_run_is_a_one_line_error(run, folder, changes, said, capsys):
     file = run / 'config.json'
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-    assert ended(str(run), [str(folder)]) == 2
+    assert exit_code(str(run), [str(folder)]) == 2
     out, err = capsys.readouterr()
     assert out == ''
     assert re.match(rf'predict\.py: .*{said}', err)
     assert err.count('\n') == 1
 
 
-def test_a_run_without_weights_ends_in_one_line(run, folder, capsys):
+def test_a_run_without_weights_is_a_one_line_error(run, folder, capsys):
     (run / 'models/best.pth').unlink()
-    assert ended(str(run), [str(folder)]) == 2
+    assert exit_code(str(run), [str(folder)]) == 2
     assert capsys.readouterr().err == f'predict.py: {run}/models/best.pth: No such file or directory\n'
 
 
-def test_many_images_go_through_in_batches_of_the_training_size(run, folder, monkeypatch, capsys):
-    sizes, plain = [], inference.probabilities
+def test_many_images_are_predicted_in_batches_of_the_training_size(run, folder, monkeypatch, capsys):
+    sizes, plain = [], prediction.probabilities
 
     def counted(learn, x):
         sizes.append(len(x))
         return plain(learn, x)
 
     monkeypatch.setattr('predict.probabilities', counted)
-    assert ended(str(run), [str(folder)]) == 0
+    assert exit_code(str(run), [str(folder)]) == 0
     assert sizes == [4] * 9
 
 
-def test_weights_that_hold_code_do_not_run_it(run, folder, tmp_path, capsys):
+def test_code_in_a_weights_file_is_not_run(run, folder, tmp_path, capsys):
     class Evil:
         def __reduce__(self):
             return Path.touch, (tmp_path / 'ran',)
 
     torch.save({'fc.bias': Evil()}, run / 'models/best.pth')
-    assert ended(str(run), [str(folder)]) == 2
+    assert exit_code(str(run), [str(folder)]) == 2
     err = capsys.readouterr().err
     assert 'best.pth is damaged' in err
     assert err.endswith(f'; restore a copy of it, or train anew: python train_fastai.py --config {run}\n')

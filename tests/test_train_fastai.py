@@ -1,4 +1,4 @@
-"""The command line, as a user has it, and the same line in a REPL."""
+"""The command line end to end, and the same steps in a REPL."""
 
 import csv
 import json
@@ -21,12 +21,12 @@ from PIL import Image
 from tiny import tiny_model, write_images
 from torchvision.models import resnet18
 
+from config.recipes import PLATEAU, REFERENCE, SPEEDRUN, recipe_for
 from data.sources import get_source
-from errors import UserError
-from optimiser import Muon
-from recipes import PLATEAU, REFERENCE, SPEEDRUN, recipe_for
-from reopen import load_model, load_run
+from runtime.errors import UserError
 from train_fastai import GradCAMInterpretation, find_lr, fit, get_dls, get_learner, main, review
+from training.muon import Muon
+from training.saved_run import load_model, load_run
 
 ROOT = Path(__file__).parents[1]
 PICTURES = (
@@ -42,12 +42,12 @@ def run(*args, cwd=ROOT, **env):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """All networks are tiny ones."""
-    monkeypatch.setattr('learner.get_model', tiny_model)
+    """Replaces all networks by tiny ones."""
+    monkeypatch.setattr('training.learner.get_model', tiny_model)
 
 
-class Evil:
-    """What makes a file when it is unpickled."""
+class RunsCode:
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file):
         self.file = file
@@ -58,7 +58,7 @@ class Evil:
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-    """A whole run on the tiny images, with every step: its folder and what it printed."""
+    """A complete run on the tiny images: its folder and the finished process."""
     tmp = tmp_path_factory.mktemp('whole run')
     data = write_images(tmp / 'my images')
     done = run('--data', data, '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2, '--bs', 6,
@@ -77,7 +77,7 @@ def test_run_folder_is_complete(finished):
     assert files == tables | {f'plots/{name}.png' for name in PICTURES.split()}
 
 
-def test_pictures_are_pictures(finished):
+def test_pictures_are_not_blank(finished):
     for file in (finished[0] / 'plots').rglob('*.png'):
         with Image.open(file) as im:
             im.load()
@@ -93,7 +93,7 @@ def test_output_is_plain_lines(finished):
     assert re.search(r'^lr \S+: \w+, ', out, flags=re.M)
     assert re.search(r'^max train accuracy +\d+\.\d\d%$', out, flags=re.M)
     assert re.search(r'^test accuracy +\d+\.\d\d%$', out, flags=re.M)
-    assert 'selected on' not in out
+    assert 'optimistic' not in out
     assert 'course project' not in out
     assert finished[1].stderr == ''
 
@@ -107,15 +107,15 @@ def test_summary_agrees_with_the_other_files(finished):
     assert summary['best_valid_accuracy'] == pytest.approx(float(best['valid_accuracy']))
     assert summary['max_train_accuracy'] == pytest.approx(max(float(row['train_accuracy']) for row in rows))
     assert summary['parameters'] == 11_173_962 - 7 * 513  # 3 classes instead of 10
-    assert summary['course_project'] is None  # which was about other images
+    assert summary['course_project'] is None  # it used other images
     assert (summary['leaked_test_images'], summary['leak']) == (0, None)
     assert summary['test_accuracy_without_leaked'] == summary['test_accuracy']
     mistakes = list(csv.DictReader((folder / 'mistakes.csv').open()))
     assert summary['test_accuracy'] == pytest.approx(1 - len(mistakes) / 12)
     assert all(row['actual'] != row['predicted'] and row['file'].startswith('test/') for row in mistakes)
     options, recipe = config['options'], config['recipe']
-    assert (options['epochs'], options['bs'], options['seed'], options['recipe']) == (2, 6, 42, 'plateau')
-    assert (recipe['epochs'], recipe['bs'], recipe['mom']) == (2, 6, 0.9)
+    assert (options['seed'], options['recipe']) == (42, 'plateau')
+    assert (recipe['name'], recipe['epochs'], recipe['bs'], recipe['mom']) == ('plateau', 2, 6, 0.9)
     assert (config['classes'], config['size'], config['resized']) == (['blue', 'green', 'red'], [16, 16], False)
     sweep = json.loads((folder / 'sweep.json').read_text())
     assert summary['lr'] == pytest.approx(sweep['lr'])
@@ -123,9 +123,9 @@ def test_summary_agrees_with_the_other_files(finished):
     assert summary['seconds'] == pytest.approx(sweep['seconds'] + trained, abs=0.1)
 
 
-def test_kept_weights_give_the_test_accuracy(finished):
-    from data.transforms import get_transforms
-    from models import cifar_resnet18
+def test_saved_weights_give_the_test_accuracy(finished):
+    from data.augment import get_transforms
+    from models.resnet import cifar_resnet18
 
     folder, _ = finished
     model = cifar_resnet18(3)
@@ -140,7 +140,7 @@ def test_kept_weights_give_the_test_accuracy(finished):
     assert summary['test_accuracy'] == pytest.approx(right / 12)
 
 
-def test_existing_name_is_refused(finished, command):
+def test_an_existing_name_is_refused(finished, command):
     folder, _ = finished
     before = {f: f.stat().st_mtime_ns for f in folder.rglob('*')}
     data = folder.parents[1] / 'my images'
@@ -150,7 +150,7 @@ def test_existing_name_is_refused(finished, command):
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*')} == before
 
 
-def test_review_again_without_training_gives_the_same_also_where_images_moved(finished, command):
+def test_another_review_gives_the_same_results_even_with_moved_images(finished, command):
     folder, _ = finished
     tables = (
         'mistakes.csv', 'per_class.csv', 'faithfulness.csv', 'summary.json', 'models/best.pth', 'history.csv',
@@ -174,10 +174,10 @@ def test_review_again_without_training_gives_the_same_also_where_images_moved(fi
     assert {f: (folder / f).read_bytes() for f in old} == old
 
 
-def test_maps_are_measured_and_stamped(finished):
+def test_faithfulness_of_maps_is_measured_and_shown(finished):
     table = pd.read_csv(finished[0] / 'faithfulness.csv', index_col='layer')
     assert list(table.index) == ['layer1', 'layer2', 'layer3', 'layer4']
-    assert (table.images == 12).all()  # all there are, as it takes less than 30 s
+    assert (table.images == 12).all()  # all test images, since that takes less than 30 s
     columns = ['over_random', 'over_centre', 'unlike_random_weights']
     assert (table.faithful == (table[columns] > table[[f'{o}_ci' for o in columns]].to_numpy()).all(axis=1)).all()
     page = (finished[0] / 'report.html').read_text()
@@ -185,9 +185,9 @@ def test_maps_are_measured_and_stamped(finished):
     assert {layer for layer, stamp in stamps.items() if stamp} == set(table.index[~table.faithful])
 
 
-def test_review_of_a_model_that_grad_cam_cannot_explain(learner, tmp_path, capsys):
+def test_review_of_a_model_without_usable_grad_cam_layers(learner, tmp_path, capsys):
     learn = learner()
-    learn.model = resnet18(num_classes=3)  # which ends at 1x1 for these images
+    learn.model = resnet18(num_classes=3)  # its last layers are 1x1 for these images
     interp = review(learn, tmp_path / 'out')
     assert interp.faithfulness is None
     assert "no Grad-CAM: layer 'layer3' is 1x1" in capsys.readouterr().out
@@ -195,13 +195,13 @@ def test_review_of_a_model_that_grad_cam_cannot_explain(learner, tmp_path, capsy
     assert files == {'mistakes.csv', 'per_class.csv', 'confusion_matrix.png'}
 
 
-def test_review_loads_weights_and_runs_no_pickle(finished, tmp_path):
+def test_review_runs_no_code_from_a_weights_file(finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / 'handed over')
-    (folder / 'models/best.pth').write_bytes(pickle.dumps(Evil(tmp_path / 'ran')))
+    (folder / 'models/best.pth').write_bytes(pickle.dumps(RunsCode(tmp_path / 'ran')))
     with pytest.raises(UserError, match=r'best\.pth is damaged'):
         load_run(folder)
     assert not (tmp_path / 'ran').exists()
-    torch.save({'model': Evil(tmp_path / 'ran')}, folder / 'models/best.pth')
+    torch.save({'model': RunsCode(tmp_path / 'ran')}, folder / 'models/best.pth')
     with pytest.raises(UserError, match=r'best\.pth is damaged'):
         load_run(folder)
     assert not (tmp_path / 'ran').exists()
@@ -216,7 +216,7 @@ def test_bad_images_are_listed_where_the_message_says(tmp_path, command, tiny):
     (data / 'test/red/y.png').touch()
     options = {'data': data, 'out': out, 'epochs': 1, 'bs': 6, 'valid': 0.25, 'lr': 0.01, 'name': 'a'}
     table = f'"file","reason"\n"{data}/test/red/y.png","empty"\n"{data}/train/red/x.png","a folder, not a file"\n'
-    for older in '', ', instead of an older list':
+    for older in '', ' (replaces the older list)':
         code, printed, err = command(**options)
         assert (code, printed) == (2, '')
         assert err == (
@@ -237,27 +237,27 @@ def test_bad_images_are_listed_where_the_message_says(tmp_path, command, tiny):
     ('summary.json', '{"lr": 0.1, "test_selected_on": false, "seconds": Infinity}'),
     ('summary.json', '[' * 200_000),
 ])  # fmt: skip
-def test_review_of_a_run_with_other_tables_changes_nothing(finished, tmp_path, command, name, text):
+def test_review_of_a_run_with_invalid_tables_changes_nothing(finished, tmp_path, command, name, text):
     folder = shutil.copytree(finished[0], tmp_path / 'copy')
     (folder / name).write_text(text)
     before = {f: f.stat().st_mtime_ns for f in folder.rglob('*') if f.is_file()}
     code, _, err = command(review=folder)
     assert (code, err.count('\n')) == (2, 1)
-    assert f'{name} is no {name} of a run' in err
+    assert f'{name} is not a valid {name} of a run' in err
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*') if f.is_file()} == before
 
 
-def test_a_model_without_images_is_not_trained_and_its_run_stays(finished):
+def test_a_model_without_images_cannot_train_and_its_run_is_unchanged(finished):
     learn = load_model(finished[0])
     before = (finished[0] / 'history.csv').read_bytes()
     for use in fit, find_lr, GradCAMInterpretation.from_learner:
-        with pytest.raises(UserError, match='no images to'):
+        with pytest.raises(UserError, match=r'no training images|no images to'):
             use(learn)
     assert (finished[0] / 'history.csv').read_bytes() == before
 
 
-def test_review_of_what_is_no_finished_run(tmp_path):
-    with pytest.raises(UserError, match=r'^.* is no finished run: it has no summary\.json$'):
+def test_review_of_an_unfinished_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r'^.* is not a finished run: it has no summary\.json$'):
         load_run(tmp_path)
 
 
@@ -267,25 +267,25 @@ def test_review_of_other_images_is_refused(finished):
     pixels = image.read_bytes()
     Image.new('RGB', (16, 16)).save(image)
     try:
-        with pytest.raises(UserError, match=r'has not the images that .* was begun with'):
+        with pytest.raises(UserError, match=r'does not have the images .* was started with'):
             load_run(folder)
     finally:
         image.write_bytes(pixels)
 
 
-def test_a_network_that_cannot_take_the_images_leaves_nothing(folder, tmp_path, capsys):
+def test_a_network_that_cannot_take_the_images_creates_no_run(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(data=str(folder), out=str(tmp_path / 'runs'), bs=6, valid=0.25, arch='alexnet')
     assert re.fullmatch(
-        r"train_fastai.py: --arch alexnet can't take images of 16x16 \(.*\): it takes --size 63\n",
+        r"train_fastai.py: --arch alexnet can't take images of 16x16 \(.*\): use --size 63\n",
         capsys.readouterr().err,
     )
     assert not (tmp_path / 'runs').exists()
 
 
-def test_a_stopped_run_on_the_digits_keeps_its_recipe_whatever_they_are_called(tmp_path, command, tiny, monkeypatch):
+def test_a_resumed_run_on_the_digits_keeps_its_recipe_with_any_path(tmp_path, command, tiny, monkeypatch):
     recipes = []
-    monkeypatch.setattr('train_fastai.train', lambda learn, *args: recipes.append(learn.recipe))
+    monkeypatch.setattr('train_fastai.finish', lambda learn, *args, **kwargs: recipes.append(learn.recipe))
     assert command(data='digits', out=tmp_path, name='r')[0] == 0
     assert command(resume=tmp_path / 'r', data=get_source('digits'))[0] == 0
     assert recipes == [recipe_for('digits')] * 2
@@ -303,8 +303,8 @@ def test_images_of_any_size_in_class_folders_with_another_network(tmp_path, comm
     code, printed, err = command(data=images, **options, out=tmp_path, name='first')
     assert (code, err) == (0, '')
     assert printed.startswith(
-        'there is no test/: 11 images, the same in every run, are drawn from the 56\n'
-        'images are cropped and resized to 48x48, each by itself (--size chooses another size)\n'
+        'there is no test/: 11 of the 56 images are the test set, the same in every run\n'
+        'images are cropped and resized to 48x48, one by one (--size chooses another size)\n'
         f'{images}: 41 training, 4 validation, 11 test images\n'
         'the classes are unbalanced: 24 training images of red, 8 of blue; the accuracy says more about the large '
         'ones, per_class.csv about each\n'
@@ -329,7 +329,7 @@ def test_images_of_any_size_in_class_folders_with_another_network(tmp_path, comm
 
 
 @pytest.mark.slow
-def test_a_pretrained_run_is_reviewed_where_the_published_weights_are_not(folder, tmp_path, command, monkeypatch):
+def test_a_pretrained_run_is_reviewed_without_the_published_weights(folder, tmp_path, command, monkeypatch):
     hub = tmp_path / 'torch/hub/checkpoints'
     hub.mkdir(parents=True)
     torch.save(resnet18().state_dict(), hub / 'resnet18-f37072fd.pth')
@@ -347,14 +347,14 @@ def test_a_pretrained_run_is_reviewed_where_the_published_weights_are_not(folder
     assert (tmp_path / 'r/report.html').exists()
     code, _, err = command(**options, out=tmp_path, name='s')
     assert (code, err.count('\n')) == (2, 1)
-    assert f'--pretrained: {hub}/resnet18-f37072fd.pth is not there' in err
+    assert f'--pretrained: {hub}/resnet18-f37072fd.pth is missing' in err
     assert not (tmp_path / 's').exists()
 
 
-def test_test_set_may_drive_but_it_says_so(folder, tmp_path, command, tiny):
+def test_validating_on_the_test_set_is_reported(folder, tmp_path, command, tiny):
     code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6, lr=0.01, valid='test')
     assert code == 0, err
-    assert 'This test accuracy was selected on' in out
+    assert 'This test accuracy is optimistic' in out
     assert json.loads((tmp_path / 'r/summary.json').read_text())['test_selected_on'] is True
     assert not (tmp_path / 'r/plots/lr_find.png').exists()
 
@@ -375,7 +375,7 @@ def test_test_set_may_drive_but_it_says_so(folder, tmp_path, command, tiny):
     ({'size': 8}, '--size 8: from 16 to 4096 pixels'),
     ({'pretrained': True, 'recipe': 'speedrun'}, '--pretrained: this recipe is made for its own small network'),
 ])  # fmt: skip
-def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message, tmp_path, capsys):
+def test_an_invalid_option_is_a_one_line_error_and_creates_no_run(option, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as e:
         main(out=str(tmp_path / 'runs'), **option)
     assert e.value.code == 2
@@ -385,7 +385,7 @@ def test_what_cannot_be_used_ends_in_one_line_and_leaves_nothing(option, message
     assert not (tmp_path / 'runs').exists()
 
 
-def test_a_learning_rate_that_explodes_ends_in_one_line(folder, tmp_path, command, tiny):
+def test_a_diverging_learning_rate_is_a_one_line_error(folder, tmp_path, command, tiny):
     code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6, valid=0.25, lr=1e30)
     assert code == 2
     assert re.search(r'the loss is (nan|inf) at epoch 1, batch \d, lr 1e\+30: training stops', out)
@@ -393,8 +393,8 @@ def test_a_learning_rate_that_explodes_ends_in_one_line(folder, tmp_path, comman
     assert not (tmp_path / 'r/models/best.pth').exists()
 
 
-def test_without_cifar10_and_network_both_ways_out_are_named(tmp_path, command, monkeypatch):
-    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')  # one that refuses at once stands for none
+def test_without_cifar10_and_network_the_error_names_both_alternatives(tmp_path, command, monkeypatch):
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')  # a proxy that refuses at once simulates no network
     code, _, err = command(out=tmp_path / 'runs')
     assert (code, err.count('\n')) == (2, 1)
     assert '--data PATH' in err
@@ -402,21 +402,7 @@ def test_without_cifar10_and_network_both_ways_out_are_named(tmp_path, command, 
     assert not (tmp_path / 'runs').exists()
 
 
-def test_help_fits_a_screen_and_names_every_option():
-    done = run('--help', COLUMNS='80')
-    lines = done.stdout.splitlines()
-    assert (done.returncode, done.stderr, lines[0]) == (0, '', 'usage: train_fastai.py [--option value ...]')
-    assert len(lines) <= 30
-    options = [re.match(r'  --([\w-]+)( \([\w|]+\))? +\S', line) for line in lines[6:-2]]
-    names = (
-        'data recipe arch pretrained size epochs bs lr valid fraction seed workers compile checkpoint-minutes '
-        'keep-checkpoints out name track skip-bad config resume review'
-    )
-    assert [option and option[1] for option in options] == names.split()  # None where a text goes on in a second line
-    assert lines[-1] == 'exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interrupted'
-
-
-def test_repl_line(learner):
+def test_the_steps_work_in_a_repl(learner):
     learn = learner()
     sweep = find_lr(learn)
     history = fit(learn, 2, sweep.lr)
@@ -431,10 +417,10 @@ def test_repl_line(learner):
     plt.close('all')
 
 
-def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
+def test_the_readmes_notebook_code_runs(folder, tmp_path, monkeypatch):
     (block,) = re.findall(r'## In a notebook.*?```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('learner.get_model', tiny_model)
+    monkeypatch.setattr('training.learner.get_model', tiny_model)
     names = {}
     exec(
         block.replace("'digits'", f'{str(folder)!r}, bs=4, valid=0.25')
@@ -447,16 +433,16 @@ def test_readme_notebook_lines_run(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('recipe', [PLATEAU, REFERENCE])
-def test_optimiser_is_the_recipes(learner, recipe):
+def test_the_optimiser_has_the_recipes_values(learner, recipe):
     learn = learner(replace(recipe, bs=4))
     fit(learn, 1, find_lr(learn).lr)
-    (group,) = learn.opt.opt.param_groups  # torch's own, after all that fastai sets
+    (group,) = learn.opt.opt.param_groups  # torch's optimiser, after fastai has set its values
     assert (group['momentum'], group['nesterov']) == (recipe.mom, recipe.nesterov)
-    assert group['weight_decay'] == recipe.wd  # which torch's SGD adds to the gradient: L2
+    assert group['weight_decay'] == recipe.wd  # torch's SGD adds it to the gradient: L2
     assert sum(p.numel() for p in group['params']) == sum(p.numel() for p in learn.model.parameters())
 
 
-def test_biases_of_norms_and_filters_learn_at_their_own_rates(learner):
+def test_norm_biases_and_filters_have_their_own_learning_rates(learner):
     learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4, muon=0.5), valid=0)  # tiny_net
     fit(learn, 1, 0.01)
     assert isinstance(learn.opt.opt, Muon)
@@ -469,14 +455,14 @@ def test_biases_of_norms_and_filters_learn_at_their_own_rates(learner):
     assert biases['weight_decay'] * 64 == pytest.approx(others['weight_decay']) == SPEEDRUN.wd
 
 
-def test_without_muon_filters_are_among_the_others(learner):
+def test_without_muon_filters_are_in_the_last_group(learner):
     learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4, muon=0.0), valid=0)
     fit(learn, 1, 0.01)
     assert type(learn.opt.opt) is torch.optim.SGD
     assert [len(group['params']) for group in learn.opt.opt.param_groups] == [4, 4 * 3 + 2]
 
 
-def test_a_network_without_batchnorm_trains_by_a_recipe_for_its_biases(folder, tmp_path):
+def test_a_network_without_batchnorm_trains_with_a_bias_learning_rate(folder, tmp_path):
     recipe = replace(SPEEDRUN, arch='squeezenet1_1', bs=4)
     learn = get_learner(get_dls(folder, recipe, size=32, seed=0), path=tmp_path)
     before = [p.clone() for p in learn.model.parameters()]
@@ -485,10 +471,10 @@ def test_a_network_without_batchnorm_trains_by_a_recipe_for_its_biases(folder, t
     assert [len(group['params']) for group in learn.opt.opt.param_groups] == [0, 26, 26]  # norms, filters, rest
 
 
-def test_compile_comes_to_the_training_and_is_kept(folder, tmp_path, command, tiny, monkeypatch):
+def test_compile_is_passed_to_fit_and_kept_on_resume(folder, tmp_path, command, tiny, monkeypatch):
     asked = []
     monkeypatch.setattr('train_fastai.refuse_uncompilable', lambda: asked.append('whether it works'))
-    monkeypatch.setattr('train_fastai.fit', lambda learn, compile, **kwargs: asked.append(compile) or sys.exit(0))
+    monkeypatch.setattr('train_fastai.fit', lambda *args: asked.append(args[-1]) or sys.exit(0))
     options = {'data': folder, 'bs': 4, 'valid': 0.25, 'lr': 0.01, 'out': tmp_path}
     command(**options, name='eager')
     command(**options, name='compiled', compile=True)
@@ -496,7 +482,7 @@ def test_compile_comes_to_the_training_and_is_kept(folder, tmp_path, command, ti
     assert asked == [False, *['whether it works', True] * 2]
 
 
-def test_speedrun_trains_on_all_images_and_keeps_the_last_epoch(folder, tmp_path, command):
+def test_speedrun_trains_on_all_images_and_saves_the_last_epoch(folder, tmp_path, command):
     code, out, err = command(data=folder, recipe='speedrun', out=tmp_path, name='r', epochs=3, bs=6)
     assert code == 0, err
     assert '24 training, 0 validation, 12 test images' in out
@@ -522,15 +508,15 @@ def test_predict_and_test_dl(learner):
     torch.testing.assert_close(preds[0].as_subclass(torch.Tensor), probabilities.as_subclass(torch.Tensor))
 
 
-def test_a_notebook_in_any_folder_can_import_it(tmp_path):
-    (tmp_path / 'data').mkdir()  # as a user may well have beside a notebook; `fit` makes the other
+def test_a_notebook_in_any_folder_can_import_train_fastai(tmp_path):
+    (tmp_path / 'data').mkdir()  # a folder that users often have beside a notebook; `fit` creates models/
     (tmp_path / 'models').mkdir()
     code = 'from train_fastai import *; print(get_dls.__module__)'
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == 'data.loaders\n', done.stderr
 
 
-def test_import_star_gives_the_line_and_runs_nothing():
+def test_import_star_gives_the_public_names():
     names = {}
     exec('from train_fastai import *', names)
     assert {'get_dls', 'get_learner', 'find_lr', 'fit', 'review', 'GradCAMInterpretation'} <= set(names)

@@ -1,6 +1,6 @@
-"""Images, a network and a recipe so small that a training run takes a second."""
+"""Images, a network and a recipe that train in a second."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,13 @@ from fastai.data.core import DataLoaders
 from PIL import Image
 from torch import nn
 
-from architectures import get_model
+from config.options import resolve_config
+from config.recipes import PLATEAU, Recipe
 from data.loaders import get_dls
-from models import SPEEDNETS, SpeedNet
-from options import settle
-from recipes import PLATEAU, Recipe
-from run_folder import new_run
-from tensor_file import save_tensors
+from models.build import get_model
+from models.speednet import SPEEDNETS, SpeedNet
+from runtime.run_folder import new_run
+from runtime.tensor_file import save_tensors
 
 TINY = replace(PLATEAU, bs=4, sweep_steps=30)
 
@@ -34,17 +34,17 @@ def write_images(root: Path, train: int = 8, test: int = 4, size: tuple[int, int
 
 
 def tiny_dls(folder: Path, recipe=TINY, **kwargs) -> DataLoaders:
-    """Loaders of such a folder: batches of 4, a quarter of the training images held out, no workers."""
+    """Loaders of `write_images`'s folder: batches of 4, a quarter of the training images held out, no workers."""
     return get_dls(folder, recipe, **{'bs': 4, 'valid': 0.25, 'num_workers': 0, **kwargs})
 
 
 def write_run(
     out: Path, data: Path, recipe=TINY, classes=('blue', 'green', 'red'), size=(16, 16), resized=False
 ) -> Path:
-    """What predictions take of a run on `data`: config.json, and weights that nobody has trained, in `out`/run."""
-    options, _ = settle({'data': str(data)})
-    model = {'recipe': asdict(recipe), 'classes': list(classes), 'size': size, 'resized': resized}
-    run = new_run(out, 'run', {'options': options, **model, 'images': '', 'surroundings': {}})
+    """Write a minimal run on `data` for predictions to `out`/run: config.json and untrained weights."""
+    config = replace(resolve_config({'data': str(data)}), recipe=recipe)
+    model = {'classes': list(classes), 'size': size, 'resized': resized}
+    run = new_run(out, 'run', {**config.as_json(), **model, 'images': '', 'surroundings': {}})
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         model = get_model(recipe, len(classes), size)
@@ -53,13 +53,13 @@ def write_run(
                 module.momentum = None  # the statistics of this one batch
         model(torch.randn(8, 3, *size))
         head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        head.weight *= 10  # or all images would be much the same to it
+        head.weight *= 10  # else all images get similar predictions
     save_tensors(model.state_dict(), run / 'models/best.pth')
     return run
 
 
 def tiny_net(n_out: int, last_stride: int, dropout: float) -> nn.Module:
-    """What `cifar_resnet18` makes, a few hundred times smaller: four stages named alike, BatchNorm, and `fc`."""
+    """A few hundred times smaller `cifar_resnet18`: four stages with the same names, BatchNorm, and `fc`."""
     model, widths = nn.Sequential(), (3, 4, 8, 8, 8)
     for i in range(4):
         conv = nn.Conv2d(widths[i], widths[i + 1], 3, stride=min(i + 1, 2), padding=1)
@@ -70,14 +70,14 @@ def tiny_net(n_out: int, last_stride: int, dropout: float) -> nn.Module:
 
 
 def tiny_model(recipe: Recipe, n_out: int, size: tuple[int, int], load: bool = True) -> nn.Module:
-    """What `get_model` makes, with a tiny net for a ResNet."""
+    """Replaces `get_model`: `tiny_net` instead of a ResNet."""
     if recipe.arch in SPEEDNETS:
         return SpeedNet(n_out, SPEEDNETS[recipe.arch])
     return tiny_net(n_out, recipe.last_stride, recipe.dropout)
 
 
 def screen(out: str) -> list[str]:
-    """The lines that a terminal shows in the end of what was printed, without what was overwritten."""
+    """The lines that a terminal shows after printing `out`, without overwritten text."""
     lines = []
     for printed in out.split('\n'):
         line = ''

@@ -1,4 +1,4 @@
-"""Two processes of one job, as a launcher starts them."""
+"""Run a function in two processes of one distributed job."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ SECONDS = 120  # after which a process that hangs is killed
 
 
 def on_two(work: Callable, *args, **kwargs) -> list[Any]:
-    """What `work(*args, **kwargs)` returns on rank 0 and on rank 1; forked, as to import everything takes seconds."""
+    """Return what `work(*args, **kwargs)` returns on ranks 0 and 1; forks, since importing everything takes seconds."""
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
@@ -26,7 +26,7 @@ def on_two(work: Callable, *args, **kwargs) -> list[Any]:
 
 def _as_rank(rank: int, port: int, work: Callable, args: tuple, kwargs: dict) -> Any:
     signal.alarm(SECONDS)
-    torch.set_num_threads(1)  # more of them don't survive a fork
+    torch.set_num_threads(1)  # torch's thread pool doesn't survive a fork
     here = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': 2, 'LOCAL_WORLD_SIZE': 2, 'OMP_NUM_THREADS': 1}
     address = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}
     os.environ.update({name: str(value) for name, value in {**here, **address}.items()})

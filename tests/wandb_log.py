@@ -1,4 +1,4 @@
-"""What W&B has written offline, read without it: records of protobuf in the log format of LevelDB."""
+"""Read W&B's offline files without its API: protobuf records in LevelDB's log format."""
 
 import json
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-BLOCK, HEADER = 2**15, 7  # bytes: each block begins anew, each part has a checksum (4), its length (2) and its kind (1)
+BLOCK, HEADER = 2**15, 7  # bytes; the header of each part of a record: checksum (4), length (2), kind (1)
 WHOLE, LAST = 1, 4
 
 
 def records(file: Path) -> Iterator[Record]:
-    """All records of a .wandb file, in order; of one that is still being written, those that are whole."""
+    """All complete records of a .wandb file, in order; the file may still be being written."""
     content, at, record = file.read_bytes(), HEADER, b''
     while at + HEADER < len(content):
         if BLOCK - at % BLOCK < HEADER:  # no room for another part
@@ -28,6 +28,6 @@ def records(file: Path) -> Iterator[Record]:
 
 
 def history(file: Path) -> list[dict]:
-    """What was logged, one dict a step."""
+    """The logged values, one dict per step."""
     rows = [record.history.item for record in records(file) if record.HasField('history')]
     return [{item.key or '.'.join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]

@@ -11,7 +11,7 @@ from fastai.torch_core import set_seed
 from tiny import TINY
 
 from callbacks.checkpoint import load_checkpoint
-from errors import UserError
+from runtime.errors import UserError
 from train_fastai import fit
 
 RECIPE = replace(TINY, dropout=0.5, patience=1)  # dropout draws from torch's random state
@@ -19,7 +19,7 @@ EPOCHS = 4  # of 4 batches
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing catches it."""
+    """Simulates a kill: nothing catches it."""
 
 
 class Kill(Callback):
@@ -41,15 +41,15 @@ def make(learner, seed=0):
 
 
 def ending(learn):
-    """What has to come out the same: best and last weights with all that goes on from them, and the history."""
+    """All results that must be equal: best weights, the last checkpoint, and the history without its seconds."""
     rows = [{**row, 'seconds': None} for row in csv.DictReader((learn.path / 'history.csv').open())]
     best, last = (torch.load(learn.path / f'models/{name}.pth', weights_only=True) for name in ('best', 'last'))
-    last['callbacks']['history'] = None  # which has the seconds
+    last['callbacks']['history'] = None  # has the seconds
     return {'history': rows, 'best': best, 'last': last}
 
 
 def assert_same(a, b):
-    """Bit for bit."""
+    """Assert that all tensors and values are bit for bit the same."""
     a, b = flat(a), flat(b)
     assert a.keys() == b.keys()
     for name in a:
@@ -72,20 +72,20 @@ def uninterrupted(learner):
 
 
 @pytest.mark.parametrize(('event', 'epoch', 'batch'), [
-    ('after_batch', 0, 1),  # before the first checkpoint but that of the batch
+    ('after_batch', 0, 1),  # before the first epoch's checkpoint
     ('before_batch', 1, 2),
     ('after_backward', 2, 3),
     ('before_validate', 1, 3),
     ('after_validate', 2, 1),
-    ('after_epoch', 3, 1),  # all trained, nothing reviewed
+    ('after_epoch', 3, 1),  # after the last batch
 ])  # fmt: skip
 @pytest.mark.parametrize('minutes', [0, 60])  # a checkpoint after each batch, and after each epoch only
-def test_what_was_killed_comes_out_the_same(learner, uninterrupted, event, epoch, batch, minutes):
+def test_a_killed_training_ends_the_same_after_resume(learner, uninterrupted, event, epoch, batch, minutes):
     killed = make(learner)
     killed.add_cb(Kill(event, epoch, batch))
     with pytest.raises(Killed):
         fit(killed, EPOCHS, 0.05, checkpoint_minutes=minutes)
-    # another process has other weights and random states, unless it has to begin as the first one did
+    # the second process has other weights and random states, unless it starts without a checkpoint
     begun = load_checkpoint(killed.path / 'models') is not None
     learn = make(learner, seed=1 if begun else 0)
     learn.path = killed.path
@@ -95,7 +95,7 @@ def test_what_was_killed_comes_out_the_same(learner, uninterrupted, event, epoch
     assert torch.equal(learn.model.fc.bias, uninterrupted['best']['fc.bias'])
 
 
-def test_killed_again_and_again(learner, uninterrupted):
+def test_a_training_killed_five_times_ends_the_same(learner, uninterrupted):
     learn = make(learner)
     path = learn.path
     for seed, place in enumerate(((0, 2), (0, 3), (1, 0), (2, 1), (3, 3)), 1):
@@ -109,7 +109,7 @@ def test_killed_again_and_again(learner, uninterrupted):
     assert_same(ending(learn), uninterrupted)
 
 
-def test_the_interrupted_learner_itself_goes_on(learner, uninterrupted):
+def test_the_interrupted_learner_itself_can_resume(learner, uninterrupted):
     learn = make(learner)
     kill = Kill('after_pred', 1, 2)
     learn.add_cb(kill)
@@ -120,14 +120,14 @@ def test_the_interrupted_learner_itself_goes_on(learner, uninterrupted):
     assert_same(ending(learn), uninterrupted)
 
 
-def test_more_epochs_later_are_as_more_epochs_at_once(learner, uninterrupted):
+def test_resuming_for_more_epochs_equals_training_them_at_once(learner, uninterrupted):
     learn = make(learner)
     fit(learn, 2, 0.05)
     fit(learn, EPOCHS, 0.05, resume=True)
     assert_same(ending(learn), uninterrupted)
 
 
-def test_a_fit_that_does_not_resume_starts_anew_and_forgets_the_old_checkpoints(learner):
+def test_fit_without_resume_starts_anew_and_removes_old_checkpoints(learner):
     learn = make(learner)
     fit(learn, 3, 0.05)
     assert list(fit(learn, 1, 0.05).epoch) == [0]
@@ -136,14 +136,14 @@ def test_a_fit_that_does_not_resume_starts_anew_and_forgets_the_old_checkpoints(
 
 
 @pytest.mark.parametrize('damage', ['cut', 'flip', 'gone'])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(learner, uninterrupted, damage, capsys):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(learner, uninterrupted, damage, capsys):
     killed = make(learner)
     killed.add_cb(Kill('after_pred', 3, 1))
     with pytest.raises(Killed):
         fit(killed, EPOCHS, 0.05)
     last = killed.path / 'models/last.pth'
     content, weights = bytearray(last.read_bytes()), load_checkpoint(last.parent)['model']['fc.weight']
-    content[content.index(weights.numpy().tobytes())] ^= 1  # not between two tensors, where nobody would read it
+    content[content.index(weights.numpy().tobytes())] ^= 1  # within a tensor: bytes between tensors aren't read
     last.unlink() if damage == 'gone' else last.write_bytes(content[:-1] if damage == 'cut' else content)
     assert load_checkpoint(last.parent)['epoch'] == 2
     assert (f'{last} is damaged' in capsys.readouterr().out) == (damage != 'gone')
@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(learner, uninte
     assert_same(ending(learn), uninterrupted)
 
 
-def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(learner, monkeypatch):
+def test_a_damaged_checkpoint_never_replaces_a_good_one(learner, monkeypatch):
     killed = make(learner)
     killed.add_cb(Kill('after_pred', 3, 1))
     with pytest.raises(Killed):
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(learner, monke
 @pytest.mark.parametrize('content', [
     {'epoch': 1}, [1], {'fc.bias': torch.zeros(3)}, {'epoch': 'x', 'batch': 0, 'meters': [], 'model': {}},
 ])  # fmt: skip
-def test_another_checkpoint_is_an_error_of_one_line(learner, content):
+def test_a_foreign_checkpoint_is_refused_in_one_line(learner, content):
     learn = make(learner)
     torch.save(content, learn.path / 'models/last.pth')
     with pytest.raises(UserError, match=r'^the checkpoint in .*models is not of this training: ') as e:
@@ -181,17 +181,17 @@ def test_another_checkpoint_is_an_error_of_one_line(learner, content):
 
 
 @pytest.mark.parametrize('damage', ['gone', 'cut'])
-def test_best_weights_that_are_gone_are_missed_at_once(learner, damage):
+def test_missing_or_damaged_best_weights_are_refused_before_training(learner, damage):
     learn = make(learner)
     fit(learn, 1, 0.05)
     best = learn.path / 'models/best.pth'
     best.unlink() if damage == 'gone' else best.write_bytes(best.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r'best\.pth is (gone|damaged).*; restore a copy of it, or train anew'):
+    with pytest.raises(UserError, match=r'best\.pth(, are missing| is damaged).*; restore a copy of it, or train anew'):
         fit(learn, EPOCHS, 0.05, resume=True)
     assert load_checkpoint(best.parent)['epoch'] == 1
 
 
-def test_the_history_is_written_again(learner, uninterrupted):
+def test_resume_writes_the_history_again(learner, uninterrupted):
     learn = make(learner)
     fit(learn, EPOCHS, 0.05)
     (learn.path / 'history.csv').unlink()
@@ -200,7 +200,7 @@ def test_the_history_is_written_again(learner, uninterrupted):
 
 
 @pytest.mark.parametrize('place', [(0, 2), (2, 1)])
-def test_bars_go_on_too(learner, monkeypatch, place, capsys):
+def test_bars_continue_after_resume(learner, monkeypatch, place, capsys):
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
     killed = make(learner)
     killed.add_cb(Kill('after_pred', *place))
@@ -213,7 +213,7 @@ def test_bars_go_on_too(learner, monkeypatch, place, capsys):
     assert '100.00% [4/4' in capsys.readouterr().out
 
 
-def test_both_damaged_starts_anew(learner, uninterrupted, capsys):
+def test_training_starts_anew_if_both_checkpoints_are_damaged(learner, uninterrupted, capsys):
     killed = make(learner)
     killed.add_cb(Kill('after_pred', 3, 1))
     with pytest.raises(Killed):
@@ -227,7 +227,7 @@ def test_both_damaged_starts_anew(learner, uninterrupted, capsys):
     assert_same(ending(learn), uninterrupted)
 
 
-def test_a_write_that_fails_leaves_the_checkpoint_before(learner, uninterrupted, monkeypatch):
+def test_a_failed_write_leaves_the_previous_checkpoint(learner, uninterrupted, monkeypatch):
     learn = make(learner)
     kept = learn.path / 'kept'
     fit(learn, 2, 0.05)
@@ -245,7 +245,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(learner, uninterrupted,
     assert_same(ending(learn), uninterrupted)
 
 
-def test_the_seconds_of_an_epoch_count_over_its_parts(learner):
+def test_an_epochs_seconds_include_those_before_the_interruption(learner):
     learn = make(learner)
     fit(learn, 1, 0.05)
     state = load_checkpoint(learn.path / 'models')
@@ -271,7 +271,7 @@ class Press(Callback):
     ('after_epoch', 3, 1, (4, 0)),  # there is none
 ])  # fmt: skip
 @pytest.mark.usefixtures('handlers')
-def test_ctrl_c_ends_after_the_batch_with_a_checkpoint(learner, uninterrupted, event, epoch, batch, place):
+def test_ctrl_c_saves_a_checkpoint_after_the_batch_and_stops(learner, uninterrupted, event, epoch, batch, place):
     pressed = make(learner)
     pressed.add_cb(Press(event, epoch, batch))
     with pytest.raises(KeyboardInterrupt):
@@ -287,7 +287,7 @@ def test_ctrl_c_ends_after_the_batch_with_a_checkpoint(learner, uninterrupted, e
 
 @pytest.mark.parametrize('place', [(0, 3), (1, 1), (2, 5)])
 @pytest.mark.parametrize('minutes', [0, 60])
-def test_schedule_lookahead_and_muon_go_on_where_they_were(learner, place, minutes):
+def test_schedule_lookahead_and_muon_resume_exactly(learner, place, minutes):
     parts = {'schedule': 'triangle', 'lookahead': True, 'bias_lr': 64.0, 'muon': 0.5}
 
     def start(seed):

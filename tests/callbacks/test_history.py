@@ -8,7 +8,7 @@ from tiny import TINY
 from callbacks.history import History, kept_epoch
 
 
-def test_one_row_an_epoch_equal_to_the_recorders(learner, tmp_path):
+def test_each_epochs_row_equals_the_recorders(learner, tmp_path):
     learn = learner()
     history = History(tmp_path / 'history.csv')
     learn.fit(2, 0.01, cbs=history)
@@ -22,7 +22,7 @@ def test_one_row_an_epoch_equal_to_the_recorders(learner, tmp_path):
     assert [f.name for f in tmp_path.glob('history*')] == ['history.csv']
 
 
-def test_seconds_count_what_is_saved_after_an_epoch_to_the_next(learner, tmp_path, monkeypatch):
+def test_saving_after_an_epoch_counts_towards_the_next_ones_seconds(learner, tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr('callbacks.history.perf_counter', lambda: clock[0])
 
@@ -41,7 +41,7 @@ def test_seconds_count_what_is_saved_after_an_epoch_to_the_next(learner, tmp_pat
     assert history.table.seconds.tolist() == [batches, 100 + batches]
 
 
-def test_accuracy_is_that_of_the_learner(learner, tmp_path):
+def test_accuracy_equals_the_learners(learner, tmp_path):
     learn = learner()
     history = History(tmp_path / 'history.csv')
     learn.fit(1, 0.01, cbs=history)
@@ -50,7 +50,7 @@ def test_accuracy_is_that_of_the_learner(learner, tmp_path):
     assert history.table.valid_accuracy[0] == pytest.approx(acc)
 
 
-def test_without_validation_its_columns_are_empty_and_the_last_epoch_is_kept(learner, tmp_path):
+def test_without_validation_the_valid_columns_are_empty_and_the_last_epoch_is_kept(learner, tmp_path):
     learn = learner(replace(TINY, schedule='triangle'), valid=0)
     history = History(tmp_path / 'history.csv')
     learn.fit(2, 0.01, cbs=history)

@@ -9,7 +9,7 @@ from fastai.callback.schedule import LRFinder
 from tiny import TINY, screen
 
 from callbacks.eta import ETA
-from sweep import find_lr
+from training.lr_finder import find_lr
 
 FIXED = replace(TINY, schedule='triangle')
 
@@ -47,7 +47,7 @@ def test_each_line_begins_on_its_own_line_and_epochs_count_from_1(learner, capsy
 
 
 @pytest.mark.filterwarnings('error')
-def test_no_bar_for_no_images(learner, capsys):
+def test_a_loader_without_images_has_no_bar(learner, capsys):
     learner(FIXED, valid=0).fit(2, 0.01)
     assert 'Epoch 2/2 : |' in capsys.readouterr().out
 
@@ -63,7 +63,7 @@ def test_a_sweep_has_one_bar_with_its_name(learner, capsys):
     assert 'Epoch 1/1 : |' in capsys.readouterr().out
 
 
-def test_after_an_interrupted_sweep_a_training_has_its_bars(learner, capsys):
+def test_a_training_after_an_interrupted_sweep_has_bars(learner, capsys):
     learn = learner()
     with pytest.raises(KeyboardInterrupt):
         learn.fit(1, 0.01, cbs=[LRFinder(num_it=30), Interrupt()])
@@ -80,7 +80,7 @@ def test_predictions_have_a_caption(learner, capsys):
     assert screen(out) == ['']
 
 
-def test_a_learner_that_has_swept_and_trained_can_be_pickled(learner):
+def test_a_learner_can_be_pickled_after_sweep_and_training(learner):
     learn = learner()
     find_lr(learn)
     learn.fit(1, 0.01)

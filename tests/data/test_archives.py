@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from data.archives import unpack
-from errors import UserError
+from runtime.errors import UserError
 
 PNG = b'\x89PNG' + bytes(range(200))
 HEADER, TYPE = 512, 156  # bytes of a member's header, and where its type is in there
@@ -32,7 +32,7 @@ def packed(path, *members, format=tarfile.PAX_FORMAT):
 
 
 def blocks(*members):
-    """A tar file of headers as they are given, without a word of `tarfile` to how they fit together."""
+    """A tar file with the headers as given, which `tarfile` doesn't check for consistency."""
     parts = [info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % HEADER) for info, content in members]
     return b''.join(parts) + bytes(2 * HEADER)
 
@@ -43,7 +43,7 @@ def zipped(path, tar):
 
 
 def unpacked(archive):
-    """The files that come out, each with its content; nothing else may be there, nor beside."""
+    """Unpack and return {path: content}; nothing else may exist, inside or outside the folder."""
     folder = archive.parent / 'out' / 'new'
     folder.mkdir(parents=True)
     before = {*archive.parent.parent.rglob('*')}
@@ -54,7 +54,7 @@ def unpacked(archive):
 
 
 def refusal(archive):
-    """What is said; nothing may have been written."""
+    """Return the reason of the refusal; nothing may have been written."""
     folder = archive.parent / 'out' / 'new'
     folder.mkdir(parents=True)
     before = {*archive.parent.parent.rglob('*')}
@@ -69,7 +69,7 @@ def refusal(archive):
 
 @pytest.mark.parametrize('format', [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_files_and_folders_of_each_format(tmp_path, format):
-    deep = f'train/{"f" * 90}/{"g" * 90}.png'  # over 100 characters: each format has another way
+    deep = f'train/{"f" * 90}/{"g" * 90}.png'  # over 100 characters: each format stores it in another way
     names = ['train/a/1.png', './train/a/2.png', '/abs.png', 'train/a/../b/3.png', deep]
     names += [] if format == tarfile.USTAR_FORMAT else ['train/ä' + 'é' * 120, 'train/\udcff', 'train/a\nb']
     folder, big = member('train/empty', kind=tarfile.DIRTYPE, mode=0), member('big', bytes(3 * 2**20 + 1))
@@ -87,7 +87,7 @@ def test_files_and_folders_of_each_format(tmp_path, format):
     assert set(unpacked(archive)) == {*names[5:]}
 
 
-def test_the_same_comes_out_as_by_tarfile(tmp_path):
+def test_unpacks_the_same_files_as_tarfile(tmp_path):
     rng = random.Random(0)
     members = [member(f'{"d" * rng.randrange(1, 150)}/{i}', rng.randbytes(rng.randrange(2000))) for i in range(200)]
     archive = packed(tmp_path, *members)
@@ -108,13 +108,13 @@ def test_the_same_comes_out_as_by_tarfile(tmp_path):
     ],
 )
 @pytest.mark.parametrize('link', ['a.png', '../../outside', '/etc'])
-def test_what_is_neither_a_file_nor_a_folder_is_refused_by_name(tmp_path, kind, what, link):
+def test_members_other_than_files_and_folders_are_refused_by_name(tmp_path, kind, what, link):
     archive = zipped(tmp_path, blocks(member('a.png', PNG), member('train/x', kind=kind, linkname=link)))
-    assert refusal(archive) == f"'train/x' is {what}, which no image needs: pack the files themselves"
+    assert refusal(archive) == f"'train/x' is {what}, which is not unpacked: pack the files themselves"
 
 
-def test_links_longer_than_a_path_can_be_lead_nowhere(tmp_path):
-    """CVE-2025-4517: `realpath` gives up where a path gets too long, and so did the filter; each link is refused."""
+def test_links_beyond_the_longest_path_are_refused(tmp_path):
+    """CVE-2025-4517: `realpath` gives up on a path that is too long, and so did the filter; each link is refused."""
     long, steps, path, members = 'd' * 247, 'abcdefghijklmnop', '', []
     for step in steps:
         members += [member(path + long, kind=tarfile.DIRTYPE), member(path + step, kind=tarfile.SYMTYPE, linkname=long)]
@@ -122,9 +122,8 @@ def test_links_longer_than_a_path_can_be_lead_nowhere(tmp_path):
     up = '/'.join(steps) + f'/{"l" * 254}'
     members += [member(up, kind=tarfile.SYMTYPE, linkname='../' * len(steps))]
     members += [member('escape', kind=tarfile.SYMTYPE, linkname=f'{up}/../../../..'), member('escape/file', PNG)]
-    assert (
-        refusal(packed(tmp_path, *members)) == "'a' is a symbolic link, which no image needs: pack the files themselves"
-    )
+    said = refusal(packed(tmp_path, *members))
+    assert said == "'a' is a symbolic link, which is not unpacked: pack the files themselves"
 
 
 @pytest.mark.parametrize('name', ['../x', 'a/../../x', '/../x', '..', 'a/../../new2/x', '', '.', 'a/..'])
@@ -138,37 +137,37 @@ def test_a_file_outside_of_the_folder_is_refused(tmp_path, name):
     [
         ({'path': 'a\0b.png'}, r"'a\x00b.png' would be written outside of its folder"),
         ({'path': '../x'}, "'../x' would be written outside of its folder"),
-        ({'path': 'd/' * 3000 + 'x'}, f"'{'d/' * 100}' lies in more than 32 folders"),
+        ({'path': 'd/' * 3000 + 'x'}, f"'{'d/' * 100}' lies in more than 32 nested folders"),
         ({'size': '-5'}, 'a file with a negative size'),
         ({'size': '9' * 30}, 'it ends within a file'),
         ({'size': 'many'}, "invalid literal for int() with base 10: b'many'"),
         (
             {'GNU.sparse.map': 'a,b', 'GNU.sparse.size': 'x'},
-            "'m.png' is a sparse file, which no image needs: pack the files themselves",
+            "'m.png' is a sparse file, which is not unpacked: pack the files themselves",
         ),
         (
             {'GNU.sparse.map': '0,10', 'GNU.sparse.size': str(10**13)},
-            "'m.png' is a sparse file, which no image needs: pack the files themselves",
+            "'m.png' is a sparse file, which is not unpacked: pack the files themselves",
         ),
         (
             {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0'},
-            "'m.png' is a sparse file, which no image needs: pack the files themselves",
+            "'m.png' is a sparse file, which is not unpacked: pack the files themselves",
         ),
     ],
 )
-def test_extended_headers_that_would_harm(tmp_path, headers, said):
+def test_harmful_extended_headers_are_refused(tmp_path, headers, said):
     assert refusal(packed(tmp_path, member('m.png', PNG, pax_headers=headers))) == said
 
 
 @pytest.mark.parametrize(
     'headers', [{'mtime': 'nan'}, {'mtime': 'inf'}, {'mtime': str(10**25)}, {'uid': '9' * 4000}, {'mtime': '-1e12'}]
 )
-def test_times_and_owners_are_of_no_account(tmp_path, headers):
+def test_times_and_owners_are_ignored(tmp_path, headers):
     assert unpacked(packed(tmp_path, member('m.png', PNG, pax_headers=headers))) == {'m.png': PNG}
 
 
 def test_headers_that_keep_tarfile_busy_take_no_time(tmp_path):
-    """CVE-2024-6232, a header of digits: 1 MiB takes Python 3.11.7 an hour. And headers of headers of headers."""
+    """CVE-2024-6232, a header of digits: 1 MiB takes Python 3.11.7 an hour. Also chained headers."""
     digits = blocks(member('x', b'1' * 2**19, tarfile.XHDTYPE), member('a', PNG))
     chain = blocks(*[member('x', b'13 path=a/b\n\n', tarfile.XHDTYPE)] * 3000, member('a', PNG))
     record = b'13 comment=x\n' * 50_000
@@ -192,7 +191,7 @@ def test_a_negative_size_does_not_loop(tmp_path):
 @pytest.mark.parametrize('name', ['{i}', '{i}/x', 'same'], ids=['files', 'folders', 'one name'])
 def test_too_many_members_are_refused_before_any_is_written(tmp_path, monkeypatch, name):
     monkeypatch.setattr('data.archives.FREE_ENTRIES', 200)
-    n = 150 if 'x' in name else 300  # each of these has a folder of its own
+    n = 150 if 'x' in name else 300  # each file has its own folder
     archive = zipped(tmp_path, blocks(*(member(name.format(i=i)) for i in range(n))))
     most = 200 + archive.stat().st_size // 100
     assert most < 290
@@ -225,7 +224,7 @@ def test_a_later_file_of_the_same_name_replaces_the_earlier(tmp_path):
     assert unpacked(packed(tmp_path, member('a', b'first'), member('a', b'2nd'))) == {'a': b'2nd'}
 
 
-def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, monkeypatch):
+def test_a_full_disk_raises_oserror(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
@@ -235,19 +234,19 @@ def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, monkeypatch):
         unpack(archive, tmp_path)
 
 
-def test_damage_within_the_tar_file_is_no_end_of_it(tmp_path):
-    """`tarfile` takes a damaged header for the end, and half of the images for all of them."""
+def test_a_damaged_header_is_not_the_end_of_the_archive(tmp_path):
+    """`tarfile` takes a damaged header for the end and drops the images after it."""
     tar = bytearray(blocks(member('a', PNG), member('b', PNG)))
     tar[2 * HEADER] ^= 1
     assert refusal(zipped(tmp_path, bytes(tar))) == 'bad checksum'
 
 
-def test_cut_anywhere_it_is_refused_or_whole(tmp_path):
+def test_a_truncated_archive_is_refused_or_complete(tmp_path):
     tar = blocks(member('a', PNG), member('long', b'15 path=cc/cc\n\n', tarfile.XHDTYPE), member('b', PNG))
     for i, n in enumerate(range(100, len(tar), 100)):
         (tmp_path / str(i)).mkdir()
         archive = zipped(tmp_path / str(i), tar[:n])
-        if n >= 6 * HEADER:  # the rest are the zeros behind
+        if n >= 6 * HEADER:  # only the zeros at the end are missing
             assert unpacked(archive) == {'a': PNG, 'cc/cc\n': PNG} or n % HEADER
         else:
             assert refusal(archive)
@@ -270,7 +269,7 @@ def test_random_damage_ends_in_one_line_and_stays_inside(tmp_path):
             tar[head + rng.randrange(HEADER)] = rng.randrange(256)
         if rng.random() < 0.3:
             tar[head + TYPE] = rng.choice(b'0123456789xgLKSXDV\0')
-        tar[head + 148 : head + 156] = b' ' * 8  # its checksum is right again
+        tar[head + 148 : head + 156] = b' ' * 8  # corrects the checksum
         tar[head + 148 : head + 156] = b'%06o\0 ' % sum(tar[head : head + HEADER])
         folder = tmp_path / str(i)
         folder.mkdir()

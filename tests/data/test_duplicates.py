@@ -18,7 +18,7 @@ def copy(folder, source, *targets):
         shutil.copy(folder / source, folder / target)
 
 
-def test_images_of_their_own_are_no_duplicates(folder, capsys):
+def test_different_images_are_no_duplicates(folder, capsys):
     dls = tiny_dls(folder)
     assert list(dls.duplicates) == list(COLUMNS)
     assert len(dls.duplicates) == 0
@@ -30,7 +30,7 @@ def test_copies_are_found_by_content_and_the_serious_ones_counted(folder, capsys
     copy(folder, 'train/green/01.png', 'train/green/harmless.png')
     copy(folder, 'test/blue/00.png', 'test/blue/only_there.png')
     dls = tiny_dls(folder, valid='test')  # so that nothing is drawn
-    twin = 'train/blue/twin.png', 'train', 'blue'  # the first, as files are sorted by class
+    twin = 'train/blue/twin.png', 'train', 'blue'  # comes first: files are sorted by class
     assert copies(dls) == {
         ('train/red/00.png', 'train', 'red', *twin),
         ('test/red/other.png', 'test', 'red', *twin),
@@ -51,7 +51,7 @@ def test_copies_that_distort_nothing_are_only_counted(folder, capsys):
     assert capsys.readouterr().out.startswith('duplicate images: 1; dls.duplicates lists them')
 
 
-def test_what_is_held_out_counts_as_validation(folder, capsys):
+def test_held_out_images_count_as_validation(folder, capsys):
     held = tiny_dls(folder).valid_ds.items[0]
     (folder / 'test/red/copy.png').write_bytes(held.read_bytes())
     dls = tiny_dls(folder)
@@ -61,7 +61,7 @@ def test_what_is_held_out_counts_as_validation(folder, capsys):
     assert leaked(dls.duplicates) == {'test/red/copy.png'}
 
 
-def test_validation_images_that_train_too(folder, capsys):
+def test_validation_images_in_the_training_set_are_counted(folder, capsys):
     shutil.copytree(folder / 'train', folder / 'valid')
     dls = tiny_dls(folder, valid=None)
     assert 'duplicate images: 24 (validation images that are in the training set too: 24); ' in capsys.readouterr().out
@@ -91,12 +91,12 @@ def test_fingerprint_is_the_one_that_older_runs_have(folder, kwargs):
 def test_each_file_is_read_once_for_both(folder, monkeypatch):
     dls_read, plain = [], type(folder).read_bytes
     monkeypatch.setattr(type(folder), 'read_bytes', lambda file: dls_read.append(file) or plain(file))
-    monkeypatch.setattr('data.loaders.decoded', lambda *args: None)  # which has a fingerprint of its own
+    monkeypatch.setattr('data.loaders.decoded', lambda *args: None)  # computes its own fingerprint
     dls = tiny_dls(folder)
     assert sorted(dls_read) == sorted(file for dl in dls.loaders for file in dl.dataset.items)
 
 
-def test_table_is_written_if_there_is_something_in_it(folder, tmp_path):
+def test_duplicates_csv_is_written_only_if_there_are_duplicates(folder, tmp_path):
     write_duplicates(tmp_path, tiny_dls(folder).duplicates)
     assert not (tmp_path / 'duplicates.csv').exists()
     name = os.fsdecode(b'caf\xe9.png')  # need not be UTF-8

@@ -7,7 +7,7 @@ import pytest
 
 from data import layout
 from data.layout import find_classes, find_splits
-from errors import UserError
+from runtime.errors import UserError
 
 
 def made(root, *files):
@@ -37,21 +37,21 @@ def images(*folders):
     (['train', 'test'], {'train': 'train', 'test': 'test'}),
     (['train', 'valid', 'test'], {'train': 'train', 'valid': 'valid', 'test': 'test'}),
     (['test', 'val', 'train'], {'train': 'train', 'valid': 'val', 'test': 'test'}),
-    (['train', 'test', 'extra'], {'train': 'train', 'test': 'test'}),  # which is not looked at
+    (['train', 'test', 'extra'], {'train': 'train', 'test': 'test'}),  # extra/ is ignored
     (['.'], {'train': '.'}),
 ])  # fmt: skip
 def test_each_layout(tmp_path, folders, splits):
     assert laid_out(made(tmp_path, *images(*folders), '.hidden/a.png', 'labels.csv')) == (splits, ['cat', 'dog'])
 
 
-def test_a_class_may_be_called_as_a_split_is(tmp_path):
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
     assert laid_out(made(tmp_path, 'Train/a.png', 'bus/a.png', 'tram/a.png')) == (
         {'train': '.'},
         ['Train', 'bus', 'tram'],
     )
 
 
-A_FIFTH = 'a fifth of each class is the test set then'
+A_FIFTH = 'a fifth of each class then becomes the test set'
 LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps valid/<class>/ too, or of <class>/ alone'
 
 
@@ -62,19 +62,19 @@ LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps va
      f'({A_FIFTH})'),
     (images('train', 'val'),
      f'DATA has train/ and val/, but no test/: rename val/ to test/, or pass --data DATA/train ({A_FIFTH})'),
-    (images('train', 'val', 'valid', 'test'), 'DATA has both val/ and valid/: rename one that is not to validate'),
-    (images('Train', 'Test'), 'DATA/Test is not looked at: is it test/? Then rename it'),
-    (images('train', 'validation', 'test'), 'DATA/validation is not looked at: is it valid/? Then rename it'),
-    (images('training', 'test'), 'DATA/training is not looked at: is it train/? Then rename it'),
-    (images('pets/train', 'pets/test'), 'DATA has nothing but pets/: is that the data set? --data DATA/pets'),
-    (images('pets'), 'DATA has nothing but pets/: is that the data set? --data DATA/pets'),
+    (images('train', 'val', 'valid', 'test'), 'DATA has both val/ and valid/: rename the one not to use'),
+    (images('Train', 'Test'), 'DATA/Test is not used: if it is test/, rename it'),
+    (images('train', 'validation', 'test'), 'DATA/validation is not used: if it is valid/, rename it'),
+    (images('training', 'test'), 'DATA/training is not used: if it is train/, rename it'),
+    (images('pets/train', 'pets/test'), 'DATA has nothing but pets/: is that the data set? Then pass --data DATA/pets'),
+    (images('pets'), 'DATA has nothing but pets/: is that the data set? Then pass --data DATA/pets'),
     ([*images('photos'), 'other/a.png'],
-     'DATA/photos has only folders inside, no images: is that the data set? --data DATA/photos'),
+     'DATA/photos has only folders inside, no images: is that the data set? Then pass --data DATA/photos'),
     ([*images('photos/train', 'photos/test'), 'docs/a.pdf'],
-     'DATA/photos has only folders inside, no images: is that the data set? --data DATA/photos'),
-    ([*images('a'), 'b/bar/a.png'],  # as Places365 has it
+     'DATA/photos has only folders inside, no images: is that the data set? Then pass --data DATA/photos'),
+    ([*images('a'), 'b/bar/a.png'],  # as in Places365
      "DATA/a has only folders inside, but a class's images lie directly in its folder: if the folders inside are the "
-     'classes, move them up into DATA; is it the data set? --data DATA/a'),
+     'classes, move them up into DATA; is it the data set? Then pass --data DATA/a'),
     (images('train/a', 'train/b', 'test/a', 'test/b'),
      "DATA/train/a has only folders inside, but a class's images lie directly in its folder: if the folders inside are "
      'the classes, move them up into DATA/train'),
@@ -85,13 +85,13 @@ LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps va
     (['train/a.png', 'test/a.png'],
      'DATA/train has no class folders: sort its images into a folder for each of two or more classes; ' + LAYOUTS),
     (['train/a.png', 'bus/a.png', 'test/a.png'],
-     'DATA: test/ and train/ have no class folders inside, as splits have. If they are classes, rename them, for '
+     'DATA: test/ and train/ have no class folders inside. If they are classes, rename them, for '
      'example to test_/; if they are splits, sort their images into class folders'),
-    ([*images('train'), 'test/a.png'],  # as Kaggle has it
-     'DATA/test has no class folders, so that nothing says what its images show: sort them into test/<class>/, or pass '
+    ([*images('train'), 'test/a.png'],  # as on Kaggle
+     'DATA/test has no class folders, so its images have no labels: sort them into test/<class>/, or pass '
      f'--data DATA/train ({A_FIFTH})'),
     ([*images('train', 'test'), 'val/a.png'],
-     'DATA/val has no class folders, so that nothing says what its images show: sort them into val/<class>/, or pass '
+     'DATA/val has no class folders, so its images have no labels: sort them into val/<class>/, or pass '
      f'--data DATA/train ({A_FIFTH})'),
     ([*images('train', 'test'), 'train/emu/a.png'],
      'DATA/train/emu has no counterpart in test/: each class needs images in both. Add some there, or move this folder '
@@ -100,11 +100,11 @@ LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps va
      'DATA/train/dog has no counterpart in valid/: each class needs images in both. Add some there, or move this '
      'folder out of train/'),
 ])  # fmt: skip
-def test_near_misses_are_named_with_the_way_out(tmp_path, files, said):
+def test_near_misses_are_reported_with_the_way_out(tmp_path, files, said):
     assert refusal(made(tmp_path, *files)) == said
 
 
-def test_what_is_advised_helps(tmp_path):
+def test_the_advice_in_the_message_works(tmp_path):
     made(tmp_path, *images('kaggle/train', 'imagenette/train', 'imagenette/val'), 'kaggle/test/a.png', 'other/a.png')
     (tmp_path / 'imagenette/val').rename(tmp_path / 'imagenette/test')
     assert laid_out(tmp_path / 'imagenette')[1] == ['cat', 'dog']
@@ -119,13 +119,13 @@ def test_no_message_tells_anyone_to_delete_images():
 def test_a_class_that_is_a_broken_link_is_named(tmp_path):
     made(tmp_path, *images('.'))
     (tmp_path / 'emu').symlink_to(tmp_path / 'unmounted')
-    assert refusal(tmp_path) == 'DATA/emu is a broken link: mend it, or move it away'
+    assert refusal(tmp_path) == 'DATA/emu is a broken link: fix it, or move it away'
 
 
-def test_a_class_whose_name_is_too_long_for_what_is_called_after_it(tmp_path):
+def test_a_class_whose_name_is_too_long_for_file_names(tmp_path):
     made(tmp_path, *images('.'))
     (tmp_path / ('e' * 201)).mkdir()
-    assert 'more than 200 bytes are too long for the name of a class' in refusal(tmp_path)
+    assert 'a class name may have at most 200 bytes, rename it' in refusal(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere names are Unicode')

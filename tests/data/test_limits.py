@@ -1,4 +1,4 @@
-"""Files made to take long or much memory are refused before they do; those of photographs are not."""
+"""Files made to take long or much memory are refused early; photographs are not."""
 
 import struct
 import zlib
@@ -11,32 +11,33 @@ import pytest
 from bad_images import exif, png, saved
 from PIL import Image
 
-from data.files import BadImage, check_file, open_rgb, read_any
+from data.decode import check_file, open_rgb, read_any
+from data.limits import BadImage
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 JPEG, GIF, ROWS = saved(PIXELS, format='JPEG'), saved(Image.new('P', (32, 32)), format='GIF'), bytes(97 * 32)
 
 
 def jpeg(segment: bytes, times: int) -> bytes:
-    """With `times` segments, the marker and content of which are given, before the others."""
+    """A JPEG with `segment` (marker and content) repeated `times` times before the others."""
     return JPEG[:2] + (segment[:2] + struct.pack('>H', len(segment)) + segment[2:]) * times + JPEG[2:]
 
 
 def large_jpeg(scans: bytes, **options) -> bytes:
-    """Of 80 million pixels, which its own scans and these make."""
+    """A JPEG of 80 million pixels with `scans` added to its own."""
     data = saved(Image.new('L' if options else 'RGB', (8000, 10_000)), format='JPEG', **options)
     return (data[:-2] if options else data[: data.index(b'\xff\xda')]) + scans + b'\xff\xd9'
 
 
 def bmp(content: bytes, side: int = 32) -> bytes:
-    """Coded with RLE."""
+    """A BMP with RLE-coded `content`."""
     data = bytearray(saved(Image.new('P', (32, 32)), format='BMP'))
     data[18:26], data[30:34] = struct.pack('<ii', side, side), struct.pack('<I', 1)
     return bytes(data[: struct.unpack('<I', data[10:14])[0]]) + content
 
 
 def tiff(order: str = '<', big: bool = False, **tags: tuple[int, int, bytes]) -> bytes:
-    """A grey one of 32x32, compressed, with these besides (or instead): type, count and content, or the one value."""
+    """A compressed grey 32x32 TIFF; `tags` add or replace tags by (type, count, content) or a single value."""
     rows = zlib.compress(bytes(1024))
     ids = {'width': 256, 'length': 257, 'bits': 258, 'compression': 259, 'photometric': 262, 'strips': 273, 'rows': 278,
            'strip_bytes': 279, 'colours': 320, 'exif': 34665, 'layers': 37724, 'tile_width': 322}  # fmt: skip
@@ -62,7 +63,7 @@ def webp(size: tuple[int, int], junk: int = 0) -> bytes:
 
 
 def with_chunks(chunk: tuple[bytes, bytes], times: int = 1, last: bool = False) -> bytes:
-    """A PNG with such a chunk so many times, before the pixels or after them."""
+    """A PNG with `chunk` repeated `times` times, before the pixels or after them."""
     data = png(32, 32, 8, 2, ROWS)
     name, body = chunk
     chunks = (struct.pack('>I', len(body)) + name + body + struct.pack('>I', zlib.crc32(name + body))) * times
@@ -71,14 +72,14 @@ def with_chunks(chunk: tuple[bytes, bytes], times: int = 1, last: bool = False) 
 
 
 def overlapping(size: int) -> bytes:
-    """EXIF of `size` bytes, half of them entries that each span all of it."""
+    """EXIF of `size` bytes; half of them are entries that each span all of it."""
     n = size // 24
     entries = b''.join(struct.pack('<HHII', 1000 + i, 7, size, 0) for i in range(n))
     return (b'II*\0\x08\0\0\0' + struct.pack('<H', n) + entries).ljust(size, b'\0')
 
 
 EXIF_AS_TEXT = b'Raw profile type exif\0\0' + zlib.compress(b'\nexif\n1\n' + overlapping(300_000).hex().encode())
-PIECES, BESIDES, BIG, LONG = 'in too many pieces', 'too much besides the pixels', '^too big', 'made to take long'
+PIECES, BESIDES, BIG, LONG = 'in too many pieces', 'too much data besides the pixels', '^too big', 'made to take long'
 ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     'JPEG comments': (PIECES, lambda: jpeg(b'\xff\xfe', 100_000)),
     'JPEG EXIF in crumbs': (PIECES, lambda: jpeg(b'\xff\xe1Exif\0\0x', 100_000)),
@@ -118,7 +119,7 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize('attack', ATTACKS)
-def test_what_would_take_long_or_much_memory_is_refused(attack, tmp_path, monkeypatch):
+def test_files_that_take_long_or_much_memory_are_refused(attack, tmp_path, monkeypatch):
     monkeypatch.setattr('data.limits.MAX_READS', 30_000)
     reason, make = ATTACKS[attack]
     data = make()
@@ -127,11 +128,11 @@ def test_what_would_take_long_or_much_memory_is_refused(attack, tmp_path, monkey
         began = process_time()
         with pytest.raises(BadImage, match=reason):
             refuses(tmp_path / 'a')
-        assert process_time() - began < 5  # of 10 s that are allowed
+        assert process_time() - began < 5  # of the 10 s allowed
 
 
 def photographs():
-    """Files at least as odd as cameras and programs write them."""
+    """Files at least as unusual as those of cameras and programs."""
     noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
     yield 'with a preview', jpeg(b'\xff\xe2' + bytes(65_000), 200)  # 13 MB
     yield 'with EXIF', saved(noise, format='JPEG', exif=exif(1) + bytes(60_000))
@@ -154,12 +155,12 @@ def photographs():
 
 
 @pytest.mark.parametrize(('name', 'data'), [*photographs()])
-def test_a_photograph_is_not(name, data, tmp_path):
+def test_photographs_are_accepted(name, data, tmp_path):
     (tmp_path / 'a').write_bytes(data)
     assert check_file(tmp_path / 'a') == open_rgb(tmp_path / 'a').shape
 
 
-def test_a_progressive_jpeg_may_have_fewer_bytes_than_another(tmp_path, monkeypatch):
+def test_progressive_jpegs_have_a_lower_size_limit(tmp_path, monkeypatch):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)).resize((4000, 3000))
     monkeypatch.setattr('data.limits.MAX_BYTES_SCANS', 100_000)
     for progressive in False, True:
@@ -171,8 +172,8 @@ def test_a_progressive_jpeg_may_have_fewer_bytes_than_another(tmp_path, monkeypa
             check_file(tmp_path / 'a.jpg')
 
 
-def test_numbers_in_a_tiffs_exif_are_not_made(tmp_path):
-    # Pillow's load() makes 25 million of them, 900 MiB and 2 s, which nothing asks for
+def test_numbers_in_the_exif_of_a_tiff_are_not_parsed(tmp_path):
+    # Pillow's load() would parse 25 million unused numbers: 900 MiB and 2 s
     directory = struct.pack('<HHHIII', 1, 40_000, 3, 25_000_000, 4000, 0)
     data = tiff(exif=(4, 1, directory)) + bytes(50_000_000)
     (tmp_path / 'a').write_bytes(data)

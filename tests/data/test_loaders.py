@@ -10,15 +10,15 @@ from fastai.learner import Learner
 from PIL import Image
 from tiny import TINY, tiny_dls, write_images
 
-from callbacks.epoch import EpochToLoader
-from data.batch_at import batch_at
+from callbacks.set_epoch import EpochToLoader
+from config.recipes import SPEEDRUN
 from data.loaders import get_dls
-from errors import UserError
-from recipes import SPEEDRUN
+from data.seeded_loader import batch_at
+from runtime.errors import UserError
 
 
 def epoch_of(dls, epoch):
-    """All batches of one training epoch: images and labels."""
+    """All images and labels of one training epoch."""
     dls.train.epoch = epoch
     xs, ys = zip(*dls.train, strict=True)
     return torch.cat(xs), torch.cat(ys)
@@ -26,7 +26,7 @@ def epoch_of(dls, epoch):
 
 def test_splits_are_stratified_and_disjoint(folder):
     dls = tiny_dls(folder)
-    for loader, n in zip(dls.loaders, (6, 2, 4), strict=True):  # of each class
+    for loader, n in zip(dls.loaders, (6, 2, 4), strict=True):  # per class
         assert Counter(map(parent_label, loader.dataset.items)) == {'red': n, 'green': n, 'blue': n}
     files = [f for loader in dls.loaders for f in loader.dataset.items]
     assert len(set(files)) == len(files) == 36
@@ -53,10 +53,10 @@ def test_test_set_can_drive_validation(folder):
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     ({'valid': 0.01}, 'valid 0.01 of 24 images is 0, fewer than the 3 classes: add images'),
-    ({'fraction': 0.05}, 'fraction 0.05 of 24 images leaves a class without any'),
+    ({'fraction': 0.05}, 'fraction 0.05 of 24 images leaves a class without images'),
     ({'bs': 19}, 'bs 19 is more than the 18 training images'),
 ])  # fmt: skip
-def test_too_few_images_is_an_error_of_one_line(folder, kwargs, message):
+def test_too_few_images_give_an_error_of_one_line(folder, kwargs, message):
     with pytest.raises(UserError, match=message) as e:
         tiny_dls(folder, **kwargs)
     assert '\n' not in str(e.value)
@@ -73,7 +73,7 @@ def test_zero_and_two_workers_give_equal_batches(folder):
 def test_draws_depend_on_seed_epoch_and_image_alone(folder):
     dls = tiny_dls(folder)
     x, y = epoch_of(dls, 1)
-    dls.train.show_batch(show=False)  # what came before does not matter
+    dls.train.show_batch(show=False)  # earlier iterations don't matter
     epoch_of(dls, 0)
     x_again, y_again = epoch_of(dls, 1)
     assert torch.equal(x, x_again)
@@ -100,12 +100,12 @@ def test_no_two_epochs_repeat(folder):
         orders.add(tuple(y.tolist()))
         images |= {im.numpy().tobytes() for im in x}
     assert len(orders) == 20
-    # 18 images, of which the last incomplete batch of 2 is dropped. One can look 5 * 5 * 2 * 9 * 9 = 4,050 ways: among
-    # the 18 looks of each of them 0.7 pairs are alike on average, and more than 6 with a chance of 1e-5
+    # 18 images; the last incomplete batch of 2 is dropped. Each has 5 * 5 * 2 * 9 * 9 = 4,050 augmented versions and is
+    # seen 18 times: 0.7 pairs of all images are equal on average, and more than 6 with a chance of 1e-5
     assert len(images) >= 20 * 16 - 6
 
 
-def test_a_repeated_image_is_drawn_anew(folder):
+def test_a_repeated_image_gets_new_draws(folder):
     dls = tiny_dls(folder)
     first, again, third = batch_at(dls.train, [0, 0, 0])[0]
     assert not torch.equal(first, again)
@@ -127,14 +127,14 @@ def test_training_loop_sets_the_epoch(folder):
     assert dls.train.epoch is None
 
 
-def test_show_batch_draws_anew_each_time_but_from_the_seed(folder):
+def test_each_show_batch_gets_new_draws_from_the_seed(folder):
     dls = tiny_dls(folder)
     first, second = dls.one_batch()[0], dls.one_batch()[0]
     assert not torch.equal(first, second)
     assert torch.equal(first, tiny_dls(folder).one_batch()[0])
 
 
-def test_building_leaves_numpys_and_torchs_random_states(folder):
+def test_making_loaders_keeps_the_global_random_states(folder):
     np.random.seed(5)
     torch.manual_seed(5)
     expected = torch.get_rng_state()
@@ -151,7 +151,7 @@ def test_a_fraction_may_leave_out_fewer_images_than_there_are_classes(folder):
 def test_a_class_of_one_image_cannot_be_split(folder):
     for file in sorted((folder / 'train/red').iterdir())[1:]:
         file.unlink()
-    with pytest.raises(UserError, match=r'^valid 0\.25 of 17 images: red has only one image, which is in one part'):
+    with pytest.raises(UserError, match=r'^valid 0\.25 of 17 images: red has only one image, which cannot be in both'):
         tiny_dls(folder)
 
 
@@ -159,11 +159,11 @@ def test_a_rare_class_that_a_fraction_loses_is_an_error(tmp_path):
     root = write_images(tmp_path / 'images', train=40)
     for file in sorted((root / 'train/red').iterdir())[2:]:
         file.unlink()
-    with pytest.raises(UserError, match=r'fraction 0\.1 of 82 images leaves red without any'):
+    with pytest.raises(UserError, match=r'fraction 0\.1 of 82 images leaves red without images'):
         tiny_dls(root, fraction=0.1)
 
 
-def test_the_digits_get_a_recipe_that_fits_them(monkeypatch, folder):
+def test_the_digits_get_their_own_recipe(monkeypatch, folder):
     from data import loaders
     from data.sources import find_images
 
@@ -204,16 +204,16 @@ def test_grey_and_transparent_pictures_are_predicted_as_rgb(folder):
         assert x.min() > 1  # white, normalised
 
 
-def test_all_images_may_train_where_the_schedule_needs_none_held_out(folder):
+def test_all_images_may_train_if_the_schedule_needs_no_validation(folder):
     dls = tiny_dls(folder, replace(TINY, schedule='triangle'), valid=0)
     assert (len(dls.train_ds), len(dls.valid_ds), len(dls[2].dataset)) == (24, 0, 12)
     assert len(dls.valid) == 0
     assert len(get_dls(folder, replace(SPEEDRUN, bs=4)).train_ds) == 24  # by default
-    with pytest.raises(UserError, match='valid 0: this recipe cuts the learning rate by the validation loss'):
+    with pytest.raises(UserError, match='valid 0: this recipe lowers the learning rate by the validation loss'):
         tiny_dls(folder, valid=0)
 
 
-def test_a_validation_set_of_its_own_is_used(folder):
+def test_the_validation_set_of_the_folder_is_used(folder):
     write_images(folder / 'more', test=3)
     (folder / 'more/test').rename(folder / 'valid')
     shutil.rmtree(folder / 'more')
@@ -222,14 +222,14 @@ def test_a_validation_set_of_its_own_is_used(folder):
     assert {f.parents[1].name for f in dls.valid_ds.items} == {'valid'}
     assert {f.parents[1].name for f in dls.train_ds.items} == {'train'}
     for valid in 0.1, 'test':
-        with pytest.raises(UserError, match=rf'^--valid {valid}: .* has a validation set, 9 images; leave it out$'):
+        with pytest.raises(UserError, match=rf'^--valid {valid}: .* has a validation set, 9 images; omit --valid$'):
             tiny_dls(folder, valid=valid)
 
 
-def test_class_folders_alone_are_split_in_three_and_it_says_so(folder, capsys):
+def test_class_folders_alone_are_split_in_three_with_a_message(folder, capsys):
     dls = tiny_dls(folder / 'train')
     assert [len(dl.dataset) for dl in dls.loaders] == [14, 5, 5]
-    assert capsys.readouterr().out == 'there is no test/: 5 images, the same in every run, are drawn from the 24\n'
+    assert capsys.readouterr().out == 'there is no test/: 5 of the 24 images are the test set, the same in every run\n'
     other = tiny_dls(folder / 'train', seed=7)
     assert list(other[2].dataset.items) == list(dls[2].dataset.items)
     assert list(other.valid_ds.items) != list(dls.valid_ds.items)
@@ -238,7 +238,7 @@ def test_class_folders_alone_are_split_in_three_and_it_says_so(folder, capsys):
 
 @pytest.fixture
 def large(tmp_path):
-    """As `folder`, of two sizes, one lying and one upright."""
+    """As `folder`, with images of two sizes, landscape and portrait."""
     for name, size in ('a', (72, 100)), ('b', (90, 50)):
         write_images(tmp_path / name, train=4, test=2, size=size)
     for file in sorted((tmp_path / 'b').rglob('*.png')):
@@ -246,11 +246,11 @@ def large(tmp_path):
     return tmp_path / 'a'
 
 
-def test_images_of_any_size_are_resized_and_it_says_so(large, capsys):
+def test_images_of_any_size_are_resized_with_a_message(large, capsys):
     dls = tiny_dls(large, size=48)
     assert (dls.size, [dl.one_batch()[0].shape for dl in dls.loaders]) == ((48, 48), 3 * [(4, 3, 48, 48)])
     assert capsys.readouterr().out == (
-        'images are cropped and resized to 48x48, each by itself (--size chooses another size)\n'
+        'images are cropped and resized to 48x48, one by one (--size chooses another size)\n'
     )
     assert tiny_dls(large).size == (224, 224)
     x, y = epoch_of(dls, 1)
@@ -266,14 +266,14 @@ def test_zero_and_two_workers_resize_alike(large):
     assert torch.equal(*batches)
 
 
-def test_what_is_predicted_may_have_any_size(large):
+def test_predicted_images_may_have_any_size(large):
     dls = tiny_dls(large, size=48)
     for size in (48, 48), (20, 33), (500, 300):
         (x,) = dls.test_dl([Image.new('RGB', size, 'white')]).one_batch()
         assert x.shape == (1, 3, 48, 48)
 
 
-def test_a_pretrained_network_sees_small_images_as_large_as_it_was_trained_on(folder):
+def test_small_images_are_enlarged_for_a_pretrained_network(folder):
     assert tiny_dls(folder).size == (16, 16)
     assert tiny_dls(folder, replace(TINY, pretrained=True)).size == (224, 224)
     assert tiny_dls(folder, replace(TINY, pretrained=True), size=32).size == (32, 32)

@@ -11,9 +11,9 @@ from data.pictures import read_picture
 EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n'
 
 
-def test_a_picture_that_a_run_has_drawn(tmp_path, capsys):
+def test_a_picture_of_a_run_is_read(tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
-    pixels[..., 3] = 255  # as matplotlib writes them
+    pixels[..., 3] = 255  # as written by matplotlib
     Image.fromarray(pixels).save(tmp_path / 'a.png')
     picture = read_picture(tmp_path / 'a.png')
     assert picture.mode == 'RGB'
@@ -21,7 +21,7 @@ def test_a_picture_that_a_run_has_drawn(tmp_path, capsys):
     assert capsys.readouterr().out == ''
 
 
-def test_no_program_is_run_for_what_is_called_a_picture(tmp_path, monkeypatch, capsys):
+def test_no_program_is_run_for_a_file_with_the_name_of_a_picture(tmp_path, monkeypatch, capsys):
     (tmp_path / 'bin').mkdir()
     (tmp_path / 'bin/gs').write_text(f'#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n')
     (tmp_path / 'bin/gs').chmod(0o755)
@@ -33,7 +33,7 @@ def test_no_program_is_run_for_what_is_called_a_picture(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize('kind', ['jpeg', 'bomb', 'cut', 'empty', 'folder', 'pipe', 'gone'])
-def test_what_is_no_such_picture_is_left_out_with_a_line(kind, tmp_path, capsys):
+def test_a_file_that_is_no_png_is_left_out_with_a_line(kind, tmp_path, capsys):
     file = tmp_path / 'a\x1b[31m.png'
     Image.new('RGB', (20, 30)).save(file, 'jpeg' if kind == 'jpeg' else 'png')
     if kind == 'bomb':

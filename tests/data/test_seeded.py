@@ -13,10 +13,10 @@ from fastai.losses import CrossEntropyLossFlat
 from PIL import Image
 from tiny import TINY, tiny_dls
 
-from data import loaders, pixels
-from data.batch_at import batch_at
-from data.seeded import BatchedDL, ImageDL
-from data.transforms import get_transforms
+from data import loaders, pixel_cache
+from data.augment import get_transforms
+from data.batched_loader import BatchedDL
+from data.seeded_loader import ImageDL, batch_at
 
 
 def batches(dl):
@@ -32,11 +32,11 @@ def assert_same(one, other):
 
 @pytest.fixture
 def undecoded(monkeypatch):
-    """Makes loaders whose images are decoded in each epoch."""
+    """A function that makes loaders whose images are decoded in each epoch."""
 
     def make(folder, **kwargs):
         with monkeypatch.context() as m:
-            m.setattr(pixels, '_memory', lambda: 0)
+            m.setattr(pixel_cache, '_memory', lambda: 0)
             return tiny_dls(folder, **kwargs)
 
     return make
@@ -51,7 +51,7 @@ def test_batches_are_the_same_from_decoded_pixels_and_from_files(folder, undecod
         assert_same(batches(dl), batches(other))
 
 
-def test_a_fraction_takes_its_own_pixels(folder, undecoded):
+def test_a_fraction_reads_the_pixels_of_its_files(folder, undecoded):
     dls, slow = tiny_dls(folder, fraction=0.5), undecoded(folder, fraction=0.5)
     for dl, other in zip(dls.loaders[1:], slow.loaders[1:], strict=True):
         assert_same(batches(dl), batches(other))
@@ -66,7 +66,7 @@ def test_draws_do_not_depend_on_the_batch_size(folder):
     assert torch.equal(*seen)  # 18 images
 
 
-def test_skipped_batches_leave_the_others_as_they_were(folder):
+def test_skipping_batches_keeps_the_others(folder):
     dls = tiny_dls(folder)
     dls.train.epoch = 1
     whole = batches(dls.train)
@@ -91,12 +91,12 @@ def test_a_batch_from_decoded_pixels_is_the_one_made_item_by_item(folder):
     dls = tiny_dls(folder)
     dls.train.epoch = 0
     x, y = next(iter(dls.train))
-    idxs = dls.train.get_idxs  # of the same stream
+    idxs = dls.train.get_idxs  # from the same random stream
     dls.train.before_iter()
     assert_same([batch_at(dls.train, idxs()[:4])], [(x, y)])
 
 
-def test_the_epochs_order_and_draws_leave_the_global_random_states(folder):
+def test_an_epoch_keeps_the_global_random_states(folder):
     dls = tiny_dls(folder)
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
     expected = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -108,11 +108,11 @@ def test_every_item_comes_once_an_epoch_with_its_own_label(folder):
     dls = tiny_dls(folder, bs=6)
     labels = torch.cat([y for _, y in batches(dls.train)])
     assert Counter(labels.tolist()) == {0: 6, 1: 6, 2: 6}
-    for x, y in dls[2]:  # the classes are blue, green and red, of which that channel is the highest
+    for x, y in dls[2]:  # each class (blue, green, red) has its channel as the highest
         assert (2 - x.mean((2, 3)).argmax(1)).tolist() == y.tolist()
 
 
-def test_other_items_are_decoded_when_they_come(folder, tmp_path):
+def test_other_items_are_decoded_on_demand(folder, tmp_path):
     dls = tiny_dls(folder)
     Image.new('RGB', (16, 16), (255, 0, 0)).save(tmp_path / 'new.png')
     dl = dls.test_dl([tmp_path / 'new.png', dls[2].dataset.items[3]])
@@ -135,7 +135,7 @@ def test_predict_takes_a_file_and_an_array(folder, learner):
     torch.testing.assert_close(by_file[2], preds[0])
 
 
-def test_another_transform_runs_image_by_image_and_is_named(folder, monkeypatch, capsys):
+def test_a_transform_without_batched_version_runs_image_by_image(folder, monkeypatch, capsys):
     plain = batches(tiny_dls(folder).valid)
     assert capsys.readouterr().out == ''
     monkeypatch.setattr(loaders, 'get_transforms', rotating)
@@ -152,7 +152,7 @@ def test_another_transform_runs_image_by_image_and_is_named(folder, monkeypatch,
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_same_from_files(folder, undecoded):
+def test_two_workers_give_the_same_batches_from_files(folder, undecoded):
     epochs = []
     for workers in (0, 2):
         dls = undecoded(folder, num_workers=workers)
@@ -161,7 +161,7 @@ def test_two_workers_give_the_same_from_files(folder, undecoded):
     assert_same(*epochs)
 
 
-def test_a_plain_learner_takes_the_loaders(folder):
+def test_a_plain_learner_accepts_the_loaders(folder):
     dls = tiny_dls(folder)
     assert isinstance(dls.train, BatchedDL)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))
@@ -172,7 +172,7 @@ def test_a_plain_learner_takes_the_loaders(folder):
     assert dls.train.n_inp == 1
 
 
-def test_every_second_epoch_flips_what_the_one_before_did_not(folder):
+def test_every_second_epoch_flips_the_other_images(folder):
     dls = tiny_dls(folder, replace(TINY, pad=0.0, hole=0.0, alternating_flip=True))
     plain = torch.cat([x for (x,) in dls.test_dl(dls.train.dataset.items)])
     flips = []
@@ -190,13 +190,13 @@ def test_every_second_epoch_flips_what_the_one_before_did_not(folder):
 
 
 def rotating(*args):
-    """A training Compose that has no batched version."""
+    """A training Compose without batched version."""
     train, valid = get_transforms(*args)
     return A.Compose([A.Rotate(), *train.transforms]), valid
 
 
 @pytest.mark.parametrize('batched', [True, False])
-def test_one_image_is_shown_in_different_augmentations_and_training_goes_on(folder, monkeypatch, batched):
+def test_show_batch_unique_augments_differently_and_training_continues(folder, monkeypatch, batched):
     if not batched:
         monkeypatch.setattr(loaders, 'get_transforms', rotating)
     dls, untouched = tiny_dls(folder), tiny_dls(folder)
@@ -211,13 +211,13 @@ def test_one_image_is_shown_in_different_augmentations_and_training_goes_on(fold
     assert_same(batches(dls.train), batches(untouched.train))
 
 
-def test_a_sampler_without_end_is_read_as_far_as_needed(folder):
+def test_an_endless_sampler_is_read_only_as_far_as_needed(folder):
     dl = tiny_dls(folder).train
     dl.get_idxs = lambda: repeat(3)
     assert dl.one_batch()[1].tolist() == [dl.labels[3]] * 4
 
 
-def test_each_pass_of_tta_draws_anew(learner):
+def test_each_pass_of_tta_gets_new_draws(learner):
     learn, passes = learner(replace(TINY, pad=0.5)), []
 
     class Keep(Callback):

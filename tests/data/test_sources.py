@@ -21,12 +21,12 @@ from sklearn.datasets import load_digits
 
 from data import sources
 from data.sources import find_images, get_source
-from errors import UserError
+from runtime.errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def kept(tmp_path, monkeypatch):
-    """fastai's data folder, in a home of its own."""
+    """fastai's data folder, in a temporary home."""
     monkeypatch.setenv('FASTAI_HOME', str(tmp_path / 'home'))
     fastai_cfg.cache_clear()
     yield fastai_path('data')
@@ -64,7 +64,7 @@ def left(kept):
 
 
 @pytest.mark.parametrize('kind', [str, Path])
-def test_a_folder_is_taken_where_it_is(folder, kind):
+def test_a_folder_is_used_in_place(folder, kind):
     images = find_images(kind(folder))
     assert images.path == folder
     assert images.train == [folder / 'train/cat/a.png', folder / 'train/dog/a.png']
@@ -113,7 +113,7 @@ def test_an_archive_of_class_folders(folder, kept, name):
     assert (images.classes, len(images.train), len(images.test)) == (['cat', 'dog'], 18, 4)
 
 
-def test_an_archive_that_a_mac_packed_with_wrappers_around(folder, kept):
+def test_an_archive_from_a_mac_inside_other_folders(folder, kept):
     for name in '__MACOSX/photos/train/cat/._a.png', '__MACOSX/photos/test/x', 'photos/set/README':
         (folder.parent / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.parent / name).write_bytes(b'\0\5\x16\7')
@@ -132,12 +132,12 @@ def test_an_archive_of_any_name(folder, kept, name):
     assert images.path.name.startswith(f'{name[:50]}')
 
 
-def test_a_full_disk_is_said_with_its_folder(folder, kept, monkeypatch):
+def test_a_full_disk_is_reported_with_its_folder(folder, kept, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('data.archives.open', full, raising=False)
-    message = f'the disk of {kept} is full: free some space, or let FASTAI_HOME name a folder on another disk'
+    message = f'the disk of {kept} is full: free some space, or set FASTAI_HOME to a folder on another disk'
     assert refusal(pack(folder.parent / 'pets.tgz', folder)) == message
     assert left(kept) == []
     monkeypatch.setattr(sources, '_write_digits', full)
@@ -145,7 +145,7 @@ def test_a_full_disk_is_said_with_its_folder(folder, kept, monkeypatch):
     assert left(kept) == []
 
 
-def test_a_changed_archive_is_unpacked_anew(folder, kept):
+def test_a_changed_archive_is_unpacked_again(folder, kept):
     before = get_source(pack(folder.parent / 'pets.tgz', folder))
     (folder / 'train/cat/a.png').rename(folder / 'train/cat/new.png')
     after = get_source(pack(folder.parent / 'pets.tgz', folder))
@@ -167,7 +167,7 @@ def test_damaged_archives_leave_nothing(folder, kept):
 def test_an_archive_of_something_else(tmp_path, kept):
     (tmp_path / 'docs').mkdir()
     archive = pack(tmp_path / 'docs.tgz', tmp_path / 'docs')
-    assert refusal(archive).startswith(f'{archive} has neither train/<class>/ nor two <class>/ inside: ')
+    assert refusal(archive).startswith(f'{archive} has neither train/<class>/ nor two class folders inside: ')
     assert left(kept) == []
 
 
@@ -207,7 +207,7 @@ def test_an_absolute_name_stays_inside(folder, tmp_path, kept):
 
 
 def zeros(n):
-    """`n` MiB of zeros as gzip has them: members of 1 MiB in a row are one file."""
+    """`n` MiB of zeros compressed by gzip: a sequence of 1 MiB members is one file."""
     return gzip.compress(bytes(2**20)) * n
 
 
@@ -228,12 +228,12 @@ def header(name, kind, size):
 )
 def test_a_decompression_bomb_is_refused_before_it_goes_off(tmp_path, kept, start):
     archive = tmp_path / 'bomb.tgz'
-    archive.write_bytes(start + zeros(300))  # 300 MiB in 300 KiB: more than 100 times as much and 128 MiB
+    archive.write_bytes(start + zeros(300))  # 300 MiB in 300 KiB: more than 100 times its size + 128 MiB
     tracemalloc.start()
     message = refusal(archive)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert message.startswith(f"{archive} can't be unpacked as .tgz (it gets more than 100 times as large: ")
+    assert message.startswith(f"{archive} can't be unpacked as .tgz (it unpacks to more than 100 times its size: ")
     assert peak < 10 * 2**20
     assert left(kept) == []
 
@@ -329,7 +329,7 @@ def test_two_writers_at_once(kept, monkeypatch):
 # CIFAR-10
 
 
-def test_no_network_is_said_in_one_line_with_both_ways_out(kept, monkeypatch):
+def test_no_network_is_reported_in_one_line_with_both_ways_out(kept, monkeypatch):
     def offline(url):
         raise URLError('Name or service not known')
 
@@ -343,7 +343,7 @@ def test_no_network_is_said_in_one_line_with_both_ways_out(kept, monkeypatch):
 
 @pytest.fixture
 def mirror(monkeypatch):
-    """A local mirror of CIFAR-10 that sends `body`, and says that it sends `length` bytes."""
+    """A local mirror of CIFAR-10 that sends `body` and announces `length` bytes."""
 
     class Handler(BaseHTTPRequestHandler):
         body, length, asked = b'', 0, 0
@@ -386,21 +386,21 @@ def test_a_download_that_is_no_archive_is_not_kept(kept, mirror):
 def test_a_part_of_cifar10_is_refused(folder, kept, mirror, capsys):
     mirror.body = pack(folder.parent / 'cifar10.tgz', folder, 'cifar10').read_bytes()
     mirror.length = len(mirror.body)
-    message = f'{kept}/cifar10 has 2 + 2 images, CIFAR-10 50000 + 10000: rename it, and run again'
+    message = f'{kept}/cifar10 has 2 + 2 images, CIFAR-10 has 50000 + 10000: rename it and run again'
     assert refusal('cifar10') == message
-    assert refusal('cifar10') == message  # it isn't taken for good the second time
+    assert refusal('cifar10') == message  # it isn't accepted the second time
     shutil.rmtree(kept / 'cifar10')
     assert refusal('cifar10') == message
     assert mirror.asked == 2  # the damaged archive isn't unpacked again
     assert capsys.readouterr().out == 'downloading CIFAR-10, 135 MB\n' * 2  # no bar
 
 
-def test_the_whole_of_cifar10_is_taken(kept):
+def test_complete_cifar10_is_accepted(kept):
     for split, n in ('train', 5000), ('test', 1000):
         first = kept / 'cifar10' / split / 'class0'
         first.mkdir(parents=True)
         for i in range(n):
             (first / f'{i}.png').touch()
-        for i in range(1, 10):  # ten classes of as many files, without writing 60,000
+        for i in range(1, 10):  # ten classes of equal size, without writing 60,000 files
             (first.parent / f'class{i}').symlink_to(first)
     assert get_source('cifar10') == kept / 'cifar10'

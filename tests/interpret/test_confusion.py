@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from pictures import overlaps
 
-from interpret import fonts
 from interpret.confusion import plot_confusion, shortened
-from interpret.figures import save_figure
+from runtime import fonts
+from runtime.figures import save_figure
 
 CORN = 'Corn_(maize)___Cercospora_leaf_spot_Gray_leaf_spot'
 
@@ -38,7 +38,7 @@ def test_confusion_counts_and_shares():
     ([f'{CORN}___{i}' for i in range(38)], 16),
     ([*(f'class {i}' for i in range(37)), 'W' * 200], 16),
 ])  # fmt: skip
-def test_no_name_squeezes_the_matrix_or_covers_another(vocab, side):
+def test_long_names_do_not_overlap_or_shrink_the_matrix(vocab, side):
     fig = plot_confusion(100 * np.eye(len(vocab), dtype=int), vocab)
     assert overlaps(fig) == []
     assert inches(fig) == pytest.approx((side, side))
@@ -55,7 +55,7 @@ def test_100_classes_have_readable_names():
     assert 8 < shown[0].get_fontsize() < 72 * 16 / 100
 
 
-def test_1000_classes_name_those_that_there_is_room_for():
+def test_1000_classes_show_only_some_names():
     fig = plot_confusion(np.eye(1000, dtype=int), [f'class {i}' for i in range(1000)])
     shown = fig.axes[0].get_yticklabels()
     assert [t.get_text() for t in shown[:2]] == ['class 0', 'class 6']  # a cell has 1.15 points
@@ -76,7 +76,7 @@ def test_names_that_would_be_the_same_are_numbered():
 
 
 @pytest.mark.filterwarnings('error')
-def test_letters_that_no_font_has_are_spelled_out_with_a_line(tmp_path, capsys, monkeypatch):
+def test_letters_without_a_font_are_spelled_out_and_reported(tmp_path, capsys, monkeypatch):
     dejavu = [font for font in fonts.fontManager.ttflist if font.name == 'DejaVu Sans']
     monkeypatch.setattr(fonts.fontManager, 'ttflist', dejavu)
     before = mpl.rcParams.copy()
@@ -88,6 +88,6 @@ def test_letters_that_no_font_has_are_spelled_out_with_a_line(tmp_path, capsys, 
     assert mpl.rcParams == before
 
 
-def test_names_that_the_font_has_are_not_talked_about(capsys):
+def test_letters_with_a_font_are_not_reported(capsys):
     plot_confusion(counts(2), ['кошка', 'Öl'])
     assert capsys.readouterr().out == ''

@@ -17,7 +17,7 @@ from interpret.interpretation import GradCAMInterpretation
 
 
 class Spread(nn.Module):
-    """Each place becomes the mean of all: whatever comes after knows nothing of where."""
+    """Replace each position by the mean of all, which removes the spatial information."""
 
     def forward(self, x):
         return x.mean((-2, -1), keepdim=True).expand_as(x).contiguous()
@@ -25,7 +25,7 @@ class Spread(nn.Module):
 
 @pytest.fixture
 def interp(tmp_path):
-    """Grey images with a square of 5 pixels, red or blue, at a random place, and a net that counts red and blue."""
+    """Grey images with a red or blue 5x5 square at a random place, and a net that counts red and blue."""
     rng = np.random.default_rng(0)
     for split in ('train', 'test'):
         for name, channel in (('blue', 2), ('red', 0)):
@@ -37,8 +37,8 @@ def interp(tmp_path):
                 pixels[row : row + 5, col : col + 5, channel] = 200
                 Image.fromarray(pixels).save(tmp_path / split / name / f'{i:02}.png')
     conv = nn.Conv2d(3, 2, 1)
-    conv.weight.data = torch.tensor([[-1.0, 0, 1], [1, 0, -1]])[..., None, None]  # blue less red, and the opposite
-    conv.bias.data.fill_(-0.5)  # which is below 0 where it's grey
+    conv.weight.data = torch.tensor([[-1.0, 0, 1], [1, 0, -1]])[..., None, None]  # blue minus red, and red minus blue
+    conv.bias.data.fill_(-0.5)  # below 0 for grey pixels
     head = nn.Linear(2, 2)
     head.weight.data, head.bias.data = 30 * torch.eye(2), torch.zeros(2)
     seen = nn.Sequential(conv, nn.ReLU())
@@ -48,17 +48,17 @@ def interp(tmp_path):
     return GradCAMInterpretation(Learner(dls, model), dls[2], torch.eye(2)[targs], targs, torch.zeros(32))
 
 
-def test_a_layer_that_knows_where_is_faithful_and_one_that_does_not_is_not(interp):
+def test_a_layer_with_spatial_information_is_faithful_and_one_without_is_not(interp):
     table = faithfulness(interp, ['0', '1'], seconds=60)
     assert list(table.index) == ['0', '1']
     assert table.images.tolist() == [32, 32]
     assert table.faithful.tolist() == [True, False]
-    # ranked first, the square is in from a share of 10% on (25 of 256 pixels), and is gone in the sharp image
+    # the square (25 of 256 pixels) is ranked first: from a share of 10% on, it is inserted or deleted
     assert table.score['0'] > 0.3
     assert table.over_random['0'] > 0.2
-    # a map that is the same everywhere ranks pixels in reading order, which is no better than chance
+    # a constant map ranks pixels in reading order, which is no better than chance
     assert abs(table.over_random['1']) < 0.1
-    assert table.unlike_random_weights['1'] == 1  # it ranks nothing, so it agrees with nothing
+    assert table.unlike_random_weights['1'] == 1  # a constant map has rank correlation 0
 
 
 def test_the_model_and_the_random_state_are_as_before(interp):
@@ -75,7 +75,7 @@ def test_the_model_and_the_random_state_are_as_before(interp):
 
 
 def score(image, map):
-    """The score of one image by the definition, with another library's blur and the fixture's net by hand."""
+    """The score of one image by its definition, with SciPy's blur and the fixture's net by hand."""
     blurred = gaussian_filter(image, 4, radius=7, mode='mirror', axes=(1, 2))
     order, n = np.argsort(-map.ravel(), kind='stable'), map.size
     scores = []
@@ -84,15 +84,15 @@ def score(image, map):
         p = []
         for pixels in (np.where(chosen, image, blurred), np.where(chosen, blurred, image)):
             seen = [np.maximum(sign * (pixels[2] - pixels[0]) - 0.5, 0).mean() for sign in (1, -1)]
-            p.append(1 / (1 + np.exp(30 * np.diff(seen)[0])))  # of blue
+            p.append(1 / (1 + np.exp(30 * np.diff(seen)[0])))  # probability of blue
         scores.append(p[0] - p[1])
     return np.mean(scores)
 
 
-def test_values_of_one_image_by_the_definition(interp):
+def test_values_of_one_image_by_definition(interp):
     i = np.random.default_rng(0).permutation(32)[0]
     x, _, targs, *_ = interp[i]
-    model, sign = interp.learn.model, 1 - 2 * targs.item()  # the probability of red is one less that of blue
+    model, sign = interp.learn.model, 1 - 2 * targs.item()  # p(red) is 1 - p(blue)
     cam = grad_cam(model, x, targs, ['0'])['0'][0].numpy()
     place = np.linspace(-1, 1, 16)
     image, centre = x[0].numpy().astype(float), np.exp(-np.add.outer(place**2, place**2)).astype(np.float32)
@@ -107,17 +107,17 @@ def test_values_of_one_image_by_the_definition(interp):
     assert row.over_centre == pytest.approx(sign * (score(image, cam) - score(image, centre)), abs=1e-4)
     ranks = [pd.Series(o.ravel()).rank() for o in (cam, other)]
     assert row.unlike_random_weights == pytest.approx(1 - ranks[0].corr(ranks[1]))
-    assert not row.faithful  # of one image nothing is sure
+    assert not row.faithful  # one image gives no interval
     assert np.isinf([row.score_ci, row.over_random_ci, row.over_centre_ci, row.unlike_random_weights_ci]).all()
 
 
-def test_same_seed_same_table_and_the_time_limit_leaves_one_batch(interp):
+def test_same_seed_gives_the_same_table_and_no_time_gives_one_batch(interp):
     one, two = (faithfulness(interp, ['0'], seconds=0) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
     assert one.images.tolist() == [8]
 
 
-def test_intervals_are_students(interp):
+def test_intervals_use_students_t(interp):
     tables = [faithfulness(interp, ['0'], n=n).loc['0'] for n in range(1, 7)]
     sums = np.array([0, *(n * table.over_random for n, table in enumerate(tables, 1))])
     expected = ttest_1samp(np.diff(sums), 0).confidence_interval(0.95)

@@ -11,12 +11,12 @@ from torch import nn
 from torchvision.models import convnext_tiny, get_model, mobilenet_v3_small, resnet18, vgg11_bn
 
 from interpret.gradcam import grad_cam
-from interpret.layers import default_layers
-from models import cifar_resnet18
+from interpret.hooks import default_layers
+from models.resnet import cifar_resnet18
 
 
 def two_filters(inplace=False):
-    """2x2 mean -> two 1x1 filters (2 and -1) -> ReLU -> a linear layer of two classes, for 4x4 images."""
+    """2x2 mean -> two 1x1 filters (2 and -1) -> ReLU -> linear layer with two classes, for 4x4 images."""
     net = nn.Sequential(
         nn.AvgPool2d(2), nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(inplace), nn.Flatten(), nn.Linear(8, 2, bias=False)
     )
@@ -35,7 +35,7 @@ X = pixels([[1.0, 2], [3, -4]], [[1.0, 2], [3, 4]])
 
 
 class Small(nn.Module):
-    """Everything that could leave a trace: batch norm, dropout, in-place layers, a layer that returns its input."""
+    """Layers whose state a call could change: batch norm, dropout, in-place layers, a layer that returns its input."""
 
     def __init__(self):
         super().__init__()
@@ -87,7 +87,7 @@ def expect_same(maps, others, **tolerance):
 def test_values_by_hand(inplace):
     # Image 0: filters [2 4 6 -8], [-1 -2 -3 4]; after ReLU [2 4 6 0], [0 0 0 4]; logits 8 and 14.
     # After the ReLU the mean gradients are the means of the linear weights: class 0: 2.5, -2; class 1: -1, 2.
-    # Before it, positions that it zeroes count 0: class 0: (1+2+3)/4 = 1.5, -5/4; class 1: -1/4, 4/4.
+    # Before the ReLU, zeroed positions have gradient 0: class 0: (1+2+3)/4 = 1.5, -5/4; class 1: -1/4, 4/4.
     # Image 1: filters [2 4 6 8], [-1 -2 -3 -4]; after ReLU the second is 0.
     # Before the ReLU, class 0: 10/4, 0; class 1: -4/4, 0.
     maps = grad_cam(two_filters(inplace), X, torch.tensor([[0, 1], [0, 1]]), ['2', '1'], raw=True)
@@ -112,9 +112,9 @@ def test_maps_of_the_image_by_hand():
 
 
 def test_a_constant_map_is_zero():
-    x = torch.linspace(0.01, 3, 50).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)  # interpolation rounds some of them
+    x = torch.linspace(0.01, 3, 50).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)  # interpolation rounds some values
     assert not grad_cam(two_filters(), x, 0, ['2'])['2'].any()
-    assert not grad_cam(two_filters(), -x, 0, ['2'])['2'].any()  # negative evidence
+    assert not grad_cam(two_filters(), -x, 0, ['2'])['2'].any()  # ReLU removes negative evidence
 
 
 def test_nan_is_not_hidden():
@@ -166,7 +166,7 @@ def test_equals_captum(arch):
     assert_equals_captum(model, x, targets, maps)
 
 
-def test_a_layer_that_returns_its_input_is_told_from_it():
+def test_a_layer_that_returns_its_input_has_its_own_map():
     class Skip(nn.Module):
         def __init__(self):
             super().__init__()
@@ -205,7 +205,7 @@ def test_one_class_for_all(small, x):
     expect_same(grad_cam(small, x, 2), grad_cam(small, x, torch.full((4,), 2)))
 
 
-def test_one_forward_and_a_backward_a_target(small, x, monkeypatch):
+def test_one_forward_pass_and_one_backward_pass_per_target(small, x, monkeypatch):
     forwards, backwards, grad = [], [], torch.autograd.grad
     small.register_forward_hook(lambda *_: forwards.append(1))
     monkeypatch.setattr(torch.autograd, 'grad', lambda *args, **kw: backwards.append(1) or grad(*args, **kw))
@@ -224,22 +224,22 @@ def test_names_and_modules_in_any_order(small, x):
     assert list(maps) == ['block', 'stem.0', 'stem.2', 'block.1']
 
 
-def test_one_layer_need_not_stand_in_a_list(small, x):
+def test_one_layer_without_a_list(small, x):
     assert list(grad_cam(small, x, layers='block')) == ['block']
-    assert list(grad_cam(small, x, layers=small.block)) == ['block']  # not its parts, though it can be iterated
+    assert list(grad_cam(small, x, layers=small.block)) == ['block']  # not its parts, though a Sequential is iterable
 
 
 LAYERS = {
     'resnet18': ['layer1', 'layer2', 'layer3', 'layer4'],
     'resnet50': ['layer1', 'layer2', 'layer3', 'layer4'],
-    # each ReLU before a pooling; the adaptive pool, 7x7 for any image, isn't one
+    # each ReLU before a pooling layer, but not before the adaptive pool, 7x7 for any image
     'small_vgg': ['features.2', 'features.6', 'features.13', 'features.20', 'features.27', 'features'],
     'mobilenet_v3_small': ['features.0', 'features.1', 'features.3', 'features.8', 'features'],
     'efficientnet_b0': ['features.1', 'features.2', 'features.3', 'features.5', 'features'],
     'densenet121': ['features.relu0', *(f'features.denseblock{i}' for i in (1, 2, 3)), 'features'],
-    # the stages, though the next downsampling begins with a LayerNorm of the same resolution
+    # the stages, not the LayerNorm of the same resolution that starts the next downsampling
     'convnext_tiny': ['features.1', 'features.3', 'features.5', 'features'],
-    # N x h x w x C between the patches and the last permutation; V2 has tables that look like maps
+    # layers between these two return N x h x w x C; V2 has tables that look like maps
     'swin_t': ['features.0.0', 'permute'],
     'swin_v2_t': ['features.0.0', 'permute'],
 }
@@ -254,26 +254,26 @@ def test_default_layers(arch):
     assert_equals_captum(model.eval(), x, targets, grad_cam(model, x, targets, raw=True))
 
 
-def test_default_layers_of_what_is_not_square():
+def test_default_layers_for_images_that_are_not_square():
     assert default_layers(convnext_tiny(), torch.randn(1, 3, 90, 133)) == LAYERS['convnext_tiny']
     assert default_layers(cifar_resnet18(), torch.randn(1, 3, 24, 32)) == LAYERS['resnet18']
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('arch', 'layers'), [
-    ('vit_b_32', ['conv_proj']),  # afterwards the patches are tokens in a row
-    ('maxvit_t', ['stem', 'blocks.0', 'blocks.1', 'blocks.2', 'blocks.3']),  # none of windows x channels
+    ('vit_b_32', ['conv_proj']),  # the later layers return a sequence of tokens
+    ('maxvit_t', ['stem', 'blocks.0', 'blocks.1', 'blocks.2', 'blocks.3']),  # none that returns windows x channels
 ])  # fmt: skip
-def test_default_layers_of_what_takes_one_size_alone(arch, layers):
+def test_default_layers_of_models_with_a_fixed_input_size(arch, layers):
     torch.manual_seed(0)
     model, x, targets = get_model(arch, num_classes=10).eval(), torch.randn(1, 3, 224, 224), torch.tensor([3])
     if arch == 'vit_b_32':
-        nn.init.normal_(model.heads.head.weight)  # torchvision's is 0, which says nothing of any image
+        nn.init.normal_(model.heads.head.weight)  # torchvision's is 0, which gives maps of 0
     assert default_layers(model, x) == layers
     assert_equals_captum(model, x, targets, grad_cam(model, x, targets, raw=True))
 
 
-def test_default_layers_skip_what_normalises_the_image(x):
+def test_default_layers_skip_normalisation(x):
     class Normalize(nn.Module):
         def forward(self, x):
             return (x - 0.5) / 0.25
@@ -291,7 +291,7 @@ def test_fastai_vision_model():
     expect_same(maps, grad_cam(model, x, torch.tensor([1, 4])))
 
 
-# --- surroundings
+# --- context: autograd modes, autocast, train mode, compilation
 
 
 def test_detached_float32(small, x):
@@ -300,14 +300,14 @@ def test_detached_float32(small, x):
 
 
 @pytest.mark.parametrize(
-    'surroundings',
+    'context',
     [torch.no_grad, torch.inference_mode, lambda: torch.autocast('cpu', torch.bfloat16)],
     ids=['no_grad', 'inference_mode', 'autocast'],
 )
 @pytest.mark.parametrize('raw', [False, True])
-def test_surroundings_make_no_difference(small, x, surroundings, raw):
+def test_context_makes_no_difference(small, x, context, raw):
     expected = grad_cam(small, x, torch.arange(4), SMALL_LAYERS, raw)
-    with surroundings():
+    with context():
         maps = grad_cam(small, x.clone(), torch.arange(4), SMALL_LAYERS, raw)
     expect_same(maps, expected)
     assert not any(cam.is_inference() for cam in maps.values())
@@ -355,7 +355,7 @@ def test_compiled(small, x, in_place):
 
 
 def state(model):
-    """All that a call could change."""
+    """Everything that a call could change."""
     return {
         'hooks': [
             len(hooks)
@@ -366,12 +366,12 @@ def state(model):
         'requires_grad': [p.requires_grad for p in model.parameters()],
         'grads': [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
         'values': {name: value.tolist() for name, value in model.state_dict().items()},  # parameters and buffers
-        'surroundings': (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_rng_state().tolist()),
+        'context': (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_rng_state().tolist()),
     }
 
 
 def make_mixed(model):
-    """Modes, gradients and frozen layers that differ from layer to layer."""
+    """Give the layers different modes, gradients and frozen parameters."""
     model.train()
     model.stem[1].eval()
     model.block.eval()
@@ -412,7 +412,7 @@ def test_memory_is_flat(small, x):
 
     counts = []
     gc.collect()
-    gc.disable()  # what only the collector would free counts as well
+    gc.disable()  # objects that only the collector would free count, too
     try:
         for i in range(200):
             grad_cam(small, x, torch.zeros(4, 2, dtype=torch.long), SMALL_LAYERS)
@@ -421,14 +421,14 @@ def test_memory_is_flat(small, x):
     finally:
         gc.enable()
     assert counts[0][0] == counts[1][0]
-    assert counts[1][1] - counts[0][1] < 200  # not one object a call
+    assert counts[1][1] - counts[0][1] < 200  # less than one object per call
 
 
-# --- what can't be explained
+# --- errors
 
 
 class Odd(nn.Module):
-    """A layer of each kind that can't be explained."""
+    """A layer of each kind that has no map."""
 
     def __init__(self):
         super().__init__()
@@ -445,12 +445,12 @@ class Odd(nn.Module):
     ('layers', 'match'),
     [
         (['conv', 'pool'], r"layer 'pool' is 1x1 for 8x8 images, .*: choose an earlier layer"),
-        (['fc'], r"layer 'fc' puts out \(4, 5\), not N x C x h x w"),
-        (['both'], r"layer 'both' puts out tuple, not"),
-        ([''], r"layer '' puts out \(4, 5\)"),
+        (['fc'], r"layer 'fc' returns \(4, 5\), not N x C x h x w"),
+        (['both'], r"layer 'both' returns tuple, not"),
+        ([''], r"layer '' returns \(4, 5\)"),
         (['twice'], r"layer 'twice' runs several times"),
-        (['conv', 'idle'], r"does not run: \['idle'\]"),
-        (['conv', 'aside'], r"do not depend on: \['aside'\]"),
+        (['conv', 'idle'], r"does not run these layers: \['idle'\]"),
+        (['conv', 'aside'], r"do not depend on these layers: \['aside'\]"),
         (['conv', 'conv2'], r"layer 'conv2' is not in the model"),
         (['conv', nn.Conv2d(3, 4, 3)], r'layer of type Conv2d is not in the model'),
         ([4], r'layer of type int is not in the model'),
@@ -467,7 +467,7 @@ def test_default_layers_have_a_map(x):
 
 
 def test_frozen_and_no_layer_matters(x):
-    with pytest.raises(ValueError, match=r"do not depend on: \['aside'\]"):
+    with pytest.raises(ValueError, match=r"do not depend on these layers: \['aside'\]"):
         grad_cam(Odd().requires_grad_(False), x, layers=['aside'])
 
 
@@ -513,5 +513,5 @@ def test_bad_targets(small, x, targets, match):
 )
 def test_not_logits(small, x, head, shape):
     small.head = head
-    with pytest.raises(ValueError, match=rf'the model puts out {shape} for 4 images'):
+    with pytest.raises(ValueError, match=rf'the model returns {shape} for 4 images'):
         grad_cam(small, x, layers=['stem'])

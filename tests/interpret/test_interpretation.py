@@ -24,7 +24,7 @@ from torchvision.models import resnet18
 from interpret.gradcam import grad_cam
 from interpret.interpretation import GradCAMInterpretation
 
-# The probabilities that the model gives to six images, and what is on them.
+# The predicted probabilities of six images, and their labels.
 P = [[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.3, 0.6, 0.1], [0.2, 0.3, 0.5], [0.05, 0.05, 0.9], [0.6, 0.35, 0.05]]
 LABELS = ['ant', 'ant', 'bee', 'bee', 'cat', 'cat']
 # By hand: thresholds .45, .45, .475; add .025, .025, 0 to each row; divide by 1.05; (own - best other + 1) / 2.
@@ -32,7 +32,7 @@ QUALITY = [(m / 1.05 + 1) / 2 for m in (0.7, -0.6, 0.3, -0.175, 0.825, -0.575)]
 
 
 class Fixed(nn.Module):
-    """Answers the image of grey level i with the logits of row i; counts the images it has seen."""
+    """Return the logits of row i for an image of grey level i; count the images seen."""
 
     def __init__(self, probs, mean=0.0, std=1.0):
         super().__init__()
@@ -47,7 +47,7 @@ class Fixed(nn.Module):
 
 @pytest.fixture
 def files(tmp_path):
-    """Six grey images of 8x8, the level is the index."""
+    """Six grey images of 8x8 pixels; the grey level is the index."""
     for i, name in enumerate(LABELS):
         (tmp_path / 'set' / name).mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (8, 8), (i, i, i)).save(tmp_path / 'set' / name / f'{i}.png')
@@ -55,7 +55,7 @@ def files(tmp_path):
 
 
 def six(files, splits=2, **kwargs) -> DataLoaders:
-    """The six images, in order, as training set and as each further one; batches of 4."""
+    """DataLoaders whose splits all have the six images, in order, in batches of 4."""
     block = DataBlock(
         (ImageBlock, CategoryBlock), get_y=parent_label, splitter=lambda items: [list(range(6))] * splits, **kwargs
     )
@@ -75,7 +75,7 @@ def interp(files):
 
 @pytest.fixture
 def digits(tmp_path):
-    """An untrained `vision_learner` of somebody else's making: 30 scans of three digits in a plain image folder."""
+    """An untrained plain fastai `vision_learner` on 30 scans of three digits in an image folder."""
     data = load_digits()
     for i in range(30):
         folder = tmp_path / f'digit {data.target[i] % 3}'
@@ -90,7 +90,7 @@ def digits(tmp_path):
 
 
 def texts(fig) -> list[str]:
-    """All that is written in the figure, without the empty strings."""
+    """All non-empty texts of the figure."""
     return [t.get_text() for t in fig.findobj(plt.Text) if t.get_text()]
 
 
@@ -120,7 +120,7 @@ def test_mistakes_by_hand(interp):
 
 
 @pytest.mark.parametrize(('k', 'rows'), [(1, [5]), (2, [5, 1]), (3, [5, 1, 3]), (25, [5, 1, 3]), (None, [5, 1, 3])])
-def test_mistakes_gives_k_or_all_there_are(interp, k, rows):
+def test_mistakes_gives_k_or_all(interp, k, rows):
     assert interp.mistakes(k).index.tolist() == rows
 
 
@@ -146,7 +146,7 @@ def test_suspects_by_hand(interp):
     assert interp.suspects(2).index.tolist() == [1, 5]
 
 
-def test_one_pass_feeds_everything(interp, capsys):
+def test_all_methods_use_one_inference_pass(interp, capsys):
     model = interp.learn.model
     assert model.seen == 6
     interp.mistakes(), interp.suspects(), interp.top_losses(3), interp.confusion_matrix(), interp.most_confused()
@@ -166,7 +166,7 @@ def test_confusions(interp):
     assert sorted(interp.most_confused()) == [('ant', 'bee', 1), ('bee', 'cat', 1), ('cat', 'ant', 1)]
 
 
-def test_classes_without_images_have_their_rows_too(files):
+def test_classes_without_images_have_rows(files):
     dls = six(files)
     interp = interpret(dls, dl=dls.test_dl(files[:2], with_labels=True))
     assert interp.confusion_matrix().tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
@@ -221,7 +221,7 @@ def test_files_outside_of_the_data_folder_keep_their_path(interp, files, tmp_pat
 
 
 @pytest.mark.parametrize('as_frame', [True, False])
-def test_items_that_are_no_files_are_named_by_their_index(files, as_frame):
+def test_items_without_files_are_named_by_their_index(files, as_frame):
     if as_frame:
         items = pd.DataFrame({'name': files, 'label': LABELS})
         block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('name'), get_y=ColReader('label'))
@@ -234,7 +234,7 @@ def test_items_that_are_no_files_are_named_by_their_index(files, as_frame):
     assert interp.mistakes().file.tolist() == ['5', '1', '3']
 
 
-def test_plot_gradcam_says_what_it_shows(interp):
+def test_plot_gradcam_has_titles(interp):
     fig = interp.plot_gradcam(2, layers=['conv'])
     assert row_titles(fig) == [
         'predicted ant 0.60 / actual cat 0.05, loss 3.0',
@@ -292,7 +292,7 @@ def test_layers_measured_as_not_faithful_are_stamped(digits):
         assert heads == {'0.5', '0.6', '0.7\nnot faithful here'}  # nobody measured 0.5
 
 
-def test_one_row_an_image_agrees_with_sklearn(digits):
+def test_confusion_matrix_agrees_with_sklearn(digits):
     assert digits.confusion_matrix().sum() == len(digits.targs) == 24
     assert (digits.confusion_matrix() == skm.confusion_matrix(digits.targs, digits.decoded, labels=[0, 1, 2])).all()
 
@@ -305,7 +305,7 @@ def test_a_plain_learner_shows_true_colours(digits):
             np.testing.assert_allclose(pixels(ax.images[0]), original, atol=1.01 / 255)
 
 
-def test_fastais_normalize_and_flips_leave_true_colours_and_true_sides(files):
+def test_fastais_normalize_and_flips_do_not_change_shown_images(files):
     block = {'batch_tfms': [Flip(p=1.0), Normalize.from_stats([0.1, 0.2, 0.3], [0.4, 0.5, 0.6], cuda=False)]}
     for f in files:
         Image.fromarray(np.random.default_rng(int(f.stem)).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(f)
@@ -325,7 +325,7 @@ def test_our_own_loaders_show_true_colours(folder):
         np.testing.assert_allclose(pixels(ax.images[0]), original, atol=1.01 / 255)
 
 
-def test_the_loader_may_be_named_by_its_place(files):
+def test_the_loader_may_be_given_by_its_index(files):
     learn = Learner(six(files, splits=3), Fixed(P), loss_func=CrossEntropyLossFlat())
     with learn.no_bar():
         for kwargs, place in [({}, 2), ({'ds_idx': 0}, 0), ({'dl': 1}, 1)]:

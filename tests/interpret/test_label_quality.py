@@ -4,8 +4,8 @@ import torch
 from interpret.label_quality import label_quality
 
 
-def test_it_forgives_a_class_that_is_always_unsure():
-    # both 0.4 sure of their label, but that is usual for class 0 (threshold 0.4) and not for class 1 (0.65)
+def test_a_class_that_is_always_unsure_is_not_doubtful():
+    # both labels have p = 0.4, which is usual for class 0 (threshold 0.4), but low for class 1 (0.65)
     preds, targs = torch.tensor([[0.4, 0.6], [0.4, 0.6], [0.1, 0.9], [0.6, 0.4]]), torch.tensor([0, 0, 1, 1])
     quality = label_quality(preds, targs)
     assert quality[0] > quality[3]

@@ -11,13 +11,9 @@ from pictures import overlaps
 from PIL import Image
 from tiny import TINY, tiny_dls, write_images
 
-from interpret.figures import save_figure
-from interpret.plots import (
-    plot_augmented,
-    plot_history,
-    plot_history_panels,
-    plot_sweep,
-)
+from data.samples import plot_augmented
+from runtime.figures import save_figure
+from training.plots import plot_history, plot_history_panels, plot_sweep
 
 HISTORY = pd.DataFrame(
     {
@@ -43,7 +39,7 @@ SWEEP = SimpleNamespace(
 @pytest.fixture(autouse=True)
 def pyplot_is_left_alone():
     """No plot leaves a figure open or a setting changed."""
-    plt.get_backend()  # matplotlib settles that at its first use
+    plt.get_backend()  # matplotlib sets the backend at its first use
     before = mpl.rcParams.copy()
     yield
     assert plt.get_fignums() == []
@@ -62,10 +58,10 @@ def line(ax, label) -> np.ndarray:
 def test_history_shows_both_accuracies_the_cuts_and_the_best_epoch():
     fig = plot_history(HISTORY)
     ax = fig.axes[0]
-    np.testing.assert_array_equal(line(ax, 'train accuracy')[:, 0], [1, 2, 3, 4, 5, 6])  # as people count
+    np.testing.assert_array_equal(line(ax, 'train accuracy')[:, 0], [1, 2, 3, 4, 5, 6])  # counted from 1
     np.testing.assert_array_equal(line(ax, 'train accuracy')[:, 1], HISTORY.train_accuracy)
     np.testing.assert_array_equal(line(ax, 'valid accuracy')[:, 1], HISTORY.valid_accuracy)
-    np.testing.assert_array_equal(line(ax, 'best epoch 5: 77.00%'), [[5, 0.77]])  # of the loss, not of the accuracy
+    np.testing.assert_array_equal(line(ax, 'best epoch 5: 77.00%'), [[5, 0.77]])  # by the loss, not the accuracy
     cuts = [o.get_xdata()[0] for o in ax.lines if o.get_linestyle() == ':']
     assert cuts == [3.5, 5.5]  # between the last epoch at the old rate and the first at the new one
     top = ax.child_axes[0]
@@ -111,7 +107,7 @@ def test_a_constant_rate_has_no_cuts():
 def test_sweep_marks_the_choice_and_the_other_suggestions():
     fig = plot_sweep(SWEEP)
     ax = fig.axes[0]
-    chosen = 'chosen, valley, minimum: 1.00e-02'  # told together: they'd hide one another
+    chosen = 'chosen, valley, minimum: 1.00e-02'  # one mark: they would hide one another
     assert labels(ax) == [chosen, 'steep: 1.00e-03']
     np.testing.assert_allclose(line(ax, chosen), [[1e-2, 1.4]])
     np.testing.assert_allclose(line(ax, 'steep: 1.00e-03'), [[1e-3, 1.9]])
@@ -121,7 +117,7 @@ def test_sweep_marks_the_choice_and_the_other_suggestions():
 
 
 @pytest.mark.parametrize(('lr', 'loss'), [(1.0, 5.0), (10.0, 900.0)])
-def test_a_suggestion_outside_the_axes_is_told_to_be(lr, loss):
+def test_a_suggestion_outside_the_axes_is_labelled(lr, loss):
     sweep = SimpleNamespace(**{**vars(SWEEP), 'suggestions': {'valley': 1e-2, 'slide': lr, 'lowest': lr}})
     ax = plot_sweep(sweep).axes[0]
     assert labels(ax) == ['chosen, valley: 1.00e-02', f'slide, lowest: {lr:.2e} (outside)']
@@ -131,7 +127,7 @@ def test_a_suggestion_outside_the_axes_is_told_to_be(lr, loss):
 def test_a_diverging_tail_does_not_squash_the_sweep():
     low, high = plot_sweep(SWEEP).axes[0].get_ylim()
     assert low < 1.0
-    assert 2.0 < high < 3.0  # the descent, from 2 to 1, has the larger part of the picture
+    assert 2.0 < high < 3.0  # the descent, from 2 to 1, takes most of the picture
 
 
 @pytest.mark.parametrize('losses', [[2.3], [2.3, np.inf, np.nan], [np.nan], [2.3, 9.0, 40.0]])
@@ -154,7 +150,7 @@ def test_augmented_shows_the_class_in_true_colours(tmp_path):
     assert shown <= originals
 
 
-def test_augmented_draws_the_images_of_a_small_class_again_and_anew(folder):
+def test_augmented_repeats_the_images_of_a_small_class_with_new_draws(folder):
     fig = plot_augmented(tiny_dls(folder), 'red', n=16)  # of 6 training images
     shown = [np.asarray(ax.images[0].get_array()).tobytes() for ax in fig.axes]
     assert len(shown) == len(set(shown)) == 16
@@ -173,7 +169,7 @@ def test_save_figure_makes_the_folder_and_closes_the_figure(tmp_path):
     assert [f.name for f in (tmp_path / 'plots/deep').iterdir()] == ['a.png']
 
 
-def test_save_figure_never_shows_half_a_file(tmp_path, monkeypatch):
+def test_save_figure_leaves_no_partial_file(tmp_path, monkeypatch):
     path = tmp_path / 'a.png'
     path.write_bytes(b'old')
 

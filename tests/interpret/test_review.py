@@ -1,6 +1,6 @@
 import csv
 
-from data.checks import write_bad_images
+from data.verify import write_bad_images
 from interpret.review import review
 
 
@@ -9,7 +9,7 @@ def column(file, name):
         return {row[name] for row in csv.DictReader(f)}
 
 
-def test_a_class_that_reads_as_a_formula_is_text_in_every_table(learner, folder, tmp_path):
+def test_a_class_name_that_looks_like_a_formula_is_text_in_every_table(learner, folder, tmp_path):
     for split in 'train', 'test':
         (folder / split / 'red').rename(folder / split / '=1+1')
     learn = learner()

@@ -1,0 +1,85 @@
+"""Log a run to Weights & Biases."""
+
+import os
+import re
+from pathlib import Path
+from secrets import token_hex
+
+import wandb
+from fastai.callback.wandb import WandbCallback, log_model
+from PIL.Image import Image
+
+from runtime.checked_file import read_json
+from runtime.errors import UserError
+from runtime.files import write_json
+
+
+class RunLogger(WandbCallback):
+    """fastai's WandbCallback for resumable runs; W&B's files (offline, the whole log) are in `run`/wandb.
+
+    Steps count batches from the start of the run. fastai counts on from the last step on W&B's server, which may be
+    later than the checkpoint and is unknown offline. The project is WANDB_PROJECT, or train-fastai. Raises UserError
+    if W&B refuses to start.
+    """
+
+    def __init__(self, run: Path, config: dict):
+        super().__init__(log_preds=False)  # predictions would draw random numbers
+        file = run / 'wandb.json'
+        if not file.exists():
+            write_json(file, {'id': token_hex(4)})
+        try:
+            self.wandb_run = wandb.init(
+                project=os.environ.get('WANDB_PROJECT', 'train-fastai'),
+                id=read_json(file, "run's W&B id", _id),
+                resume='allow',
+                name=run.name,
+                dir=run,
+                config=config,
+            )
+        except wandb.Error as e:
+            raise UserError(f'--track wandb: {" ".join(str(e).split())} (WANDB_MODE=offline needs no server)') from e
+
+    def before_fit(self):
+        """Skip fastai's: it takes a batch from a loader, and fails when it logs the Learner's attributes as options."""
+
+    def before_train(self):
+        """Count from the position that Checkpoint has restored."""
+        train = self.dls.train
+        self._wandb_step = self.epoch * len(train) + train.skip - 1
+        self._wandb_epoch = self.epoch + train.skip / len(train)
+
+    def after_batch(self):
+        """Log, except steps that W&B has from before the run was killed: it would warn about each of them."""
+        if not self.training or self._wandb_step + 1 >= self.wandb_run.step:
+            super().after_batch()
+            return
+        self._wandb_step += 1
+        self._wandb_epoch += 1 / self.n_iter
+
+    def after_epoch(self):
+        if self._wandb_step >= self.wandb_run.step:
+            super().after_epoch()
+
+    def after_fit(self):
+        """Skip fastai's, which logs an extra step."""
+
+    def log_results(self, summary: dict, pictures: dict[str, Image], weights: Path):
+        """Log summary and pictures, and the weights as an artifact; UserError if W&B fails."""
+        try:
+            self.wandb_run.log({name: wandb.Image(picture) for name, picture in pictures.items()})
+            self.wandb_run.summary.update(summary)
+            log_model(weights, metadata={**summary})  # a copy: W&B converts its values to strings
+        except wandb.Error as e:
+            missing = f'the run is complete, but some results are not in W&B: {e}; --resume sends them'
+            raise UserError(f'--track wandb: {missing}') from e
+
+    def close(self, failed: bool = False):
+        """End the W&B run, which sends the rest of the log."""
+        self.wandb_run.finish(exit_code=int(failed))
+
+
+def _id(content: dict) -> str:
+    """The run's W&B id. It also names a folder, so any other form, such as a path, is a ValueError."""
+    if not re.fullmatch('[0-9a-f]{8}', content['id']):
+        raise ValueError(f'id {content["id"]}')
+    return content['id']

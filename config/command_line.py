@@ -1,0 +1,84 @@
+"""The argument parsers. They import only the standard library, so help and errors appear at once."""
+
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import fields
+
+from config import __version__
+from config.options import OVERRIDES, RECIPE_NAME, Config
+from config.values import Choice, Flag
+
+GROUPS = {
+    'data': 'images',
+    'recipe': 'how to train',
+    'training': 'training',
+    'run': 'where the run goes',
+}
+MODES = {
+    'config': 'start a new run with the options of this run (its folder or its config.json)',
+    'resume': 'finish the stopped run in this folder',
+    'review': 'review the finished run in this folder again, without training',
+}
+EXAMPLES = """\
+examples:
+  python train_fastai.py --data digits             the whole job in minutes, on bundled images
+  python train_fastai.py --data photos --epochs 20 your own images, in a folder for each class
+  python train_fastai.py --resume runs/NAME        go on where a run was stopped
+
+"""
+EXIT_CODES = 'exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interrupted'
+
+
+class Parser(ArgumentParser):
+    """An ArgumentParser that prints an error as one line."""
+
+    def error(self, message: str):
+        """Print `message` and exit with 2."""
+        self.exit(2, f'{self.prog}: {message}; --help lists the options\n')
+
+
+def train_parser() -> Parser:
+    """The parser of `train_fastai.py`; its namespace contains only the options that were given."""
+    parser = Parser(
+        'train_fastai.py',
+        usage='%(prog)s [--option value ...]',
+        description='Train an image classifier with fastai, and see why it is wrong.',
+        epilog=EXAMPLES + EXIT_CODES,
+        formatter_class=RawDescriptionHelpFormatter,
+        argument_default=SUPPRESS,
+    )
+    parser.add_argument('--version', action='version', version=f'train_fastai {__version__}')
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
+    options = {'recipe': RECIPE_NAME, **OVERRIDES, **{o.name: o for o in fields(Config) if o.metadata}}
+    for name, option in options.items():
+        about = option.metadata
+        values, flag = about['values'], '--' + name.replace('_', '-')
+        if isinstance(values, Flag):
+            groups[about['group']].add_argument(flag, action='store_true', help=about['help'])
+            continue
+        kind = {'choices': values.names} if isinstance(values, Choice) else {'type': values, 'metavar': values.metavar}
+        groups[about['group']].add_argument(flag, help=f'{about["help"]} (default: {about["shown"]})', **kind)
+    modes = parser.add_argument_group('earlier runs')
+    for mode, text in MODES.items():
+        modes.add_argument(f'--{mode}', metavar='RUN', help=text)
+    return parser
+
+
+def predict_parser() -> Parser:
+    """The parser of `predict.py`."""
+    parser = Parser('predict.py', description='Classify images with the model of a run.', epilog=EXIT_CODES)
+    parser.add_argument('run', help='folder of the run')
+    parser.add_argument('images', nargs='+', help='files, folders with all below them, or globs')
+    parser.add_argument('--json', action='store_true', help='print all probabilities, as JSON')
+    parser.add_argument('--gradcam', metavar='FOLDER', help='write Grad-CAM pictures of the images to this folder')
+    return parser
+
+
+def export_parser(formats: Sequence[str]) -> Parser:
+    """The parser of `export.py`; the first of `formats` is the default."""
+    text = 'Write the model of a run as one file for other programs, and check that it says the same.'
+    parser = Parser('export.py', description=text, epilog=EXIT_CODES)
+    parser.add_argument('run', help='folder of the run')
+    parser.add_argument('--format', choices=formats, default=formats[0], help='what to write (default: %(default)s)')
+    parser.add_argument('--out', metavar='PATH', help="file or folder to write to (default: the run's folder)")
+    return parser

@@ -1,0 +1,183 @@
+"""Every option of a run in one frozen object: default, range, help text and conflicts."""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from os.path import expanduser
+from pathlib import Path
+from typing import Any
+
+from config.recipes import PLATEAU, RECIPES, Recipe, recipe_for
+from config.values import Choice, Flag, Number, Text
+from runtime.errors import UserError
+
+MIN_SIDE, MAX_SIDE = 16, 4096  # pixels. The network halves a small image three times, and Grad-CAM needs 2x2
+TRACKERS = 'none', 'tensorboard', 'wandb'
+BUNDLED = 'cifar10', 'digits'  # what `--data` may name besides a path
+# These options don't affect the result, so `--resume` may change them. (Images are compared by their content.)
+RESUME_MAY_CHANGE = 'data', 'workers', 'checkpoint_minutes', 'keep_checkpoints', 'track'
+
+
+def _option(default: Any, values: Any, group: str, help: str, shown: str | None = None) -> Any:
+    """A dataclass field with metadata for the command line; `shown` describes a default that isn't a fixed value."""
+    shown = default if shown is None else shown
+    return field(default=default, metadata={'values': values, 'group': group, 'help': help, 'shown': shown})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options of a run. An invalid value raises UserError, which names the option."""
+
+    recipe: Recipe = PLATEAU
+    data: str = _option(
+        'cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or a folder or .tgz of your own images'
+    )
+    size: int | None = _option(
+        None, Number(int, MIN_SIDE, MAX_SIDE, f'from {MIN_SIDE} to {MAX_SIDE} pixels'),
+        'data', 'resize images to squares of this many pixels a side', 'unchanged if alike and at most 64, else 224',
+    )  # fmt: skip
+    valid: float | str | None = _option(
+        None, Number(float, 0, 1 - 1e-9, 'at least 0 and below 1, or test', word='test'),
+        'data', 'fraction of the training images that validates, or test for the test set', "the recipe's",
+    )  # fmt: skip
+    fraction: float = _option(
+        1.0, Number(float, 1e-9, 1, 'above 0, at most 1'), 'data', 'fraction of the training images to use'
+    )
+    workers: int | None = _option(
+        None, Number(int, 0, 10**4, '0 or more'), 'data', 'processes that load images', 'as many as help'
+    )
+    skip_bad: bool = _option(False, Flag(), 'data', 'leave out files that cannot be used')
+    seed: int = _option(
+        42, Number(int, 0, 2**32 - 1, 'from 0 to 2**32 - 1'), 'training', 'seed of everything that is random'
+    )
+    compile: bool = _option(False, Flag(), 'training', 'train with torch.compile')
+    out: str = _option('runs', Text('a folder'), 'run', 'folder of all runs')
+    name: str | None = _option(None, Text('the name of a folder'), 'run', "name of this run's folder", 'a time stamp')
+    checkpoint_minutes: float = _option(
+        5.0, Number(float, 0, 1e9, '0 or more'), 'run', 'minutes between checkpoints within an epoch'
+    )
+    keep_checkpoints: bool = _option(False, Flag(), 'run', 'keep the checkpoints of a finished run')
+    track: str = _option('none', Choice(TRACKERS), 'run', 'log the run to this tracker, too')
+
+    def __post_init__(self):
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.metadata and not (value is None and option.default is None):
+                check(option.name, option.metadata['values'], value)
+
+    def options(self) -> dict[str, Any]:
+        """All options except the recipe, by name."""
+        return {o.name: getattr(self, o.name) for o in fields(self) if o.name != 'recipe'}
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of a config.json that `from_json` reads."""
+        return {'options': {**self.options(), 'recipe': self.recipe.name}, 'recipe': asdict(self.recipe)}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> 'Config':
+        """Read what `as_json` of this or an earlier version wrote; TypeError, KeyError or ValueError if invalid."""
+        options = dict(saved['options'])
+        check('recipe', RECIPE_NAME.metadata['values'], options['recipe'])
+        recipe = Recipe.from_dict({**saved['recipe'], 'name': options.pop('recipe')})
+        # earlier versions kept these among the options, and in the recipe too, but for the learning rate
+        earlier = {name: options.pop(name, None) for name in OVERRIDES}
+        for name, value in earlier.items():
+            if value is not None:
+                check(name, OVERRIDES[name].metadata['values'], value)
+        if earlier['lr'] not in (None, 'auto'):
+            recipe = override(recipe, lr=earlier['lr'])
+        if unknown := set(options) - {o.name for o in fields(cls)}:
+            raise ValueError(f'options {sorted(unknown)}')
+        return cls(recipe, **options)
+
+
+# Options that replace a value of the recipe.
+OVERRIDES = {
+    'arch': _option(
+        None, Text('the name of an architecture'), 'recipe', "a classifier of torchvision's, by its name", 'resnet18'
+    ),
+    'pretrained': _option(False, Flag(), 'recipe', "begin with torchvision's ImageNet weights"),
+    'epochs': _option(
+        None, Number(int, 1, 10**6, 'at least 1'), 'recipe', 'passes over the training images', "the recipe's"
+    ),
+    'bs': _option(
+        None, Number(int, 2, 10**6, 'at least 2, since BatchNorm needs more images'),
+        'recipe', 'images in a batch', "the recipe's",
+    ),
+    'lr': _option(
+        'auto', Number(float, 1e-30, 1e30, 'a number above 0, or auto', word='auto'),
+        'recipe', "learning rate; auto is a sweep's, or the recipe's own",
+    ),
+}  # fmt: skip
+RECIPE_NAME = _option('plateau', Choice(list(RECIPES)), 'recipe', 'how to train', 'plateau')
+
+
+def check(name: str, values: Any, value: Any) -> None:
+    """Raise UserError if the option `name` can't have this value."""
+    if not values.allows(value):
+        raise UserError(f'--{name.replace("_", "-")} {value}: {values.allowed}')
+
+
+def override(recipe: Recipe, **values: Any) -> Recipe:
+    """Return `recipe` with `values` replaced; a given learning rate turns the sweep off.
+
+    Raises UserError for another network in a recipe made for its own network.
+    """
+    if recipe.arch.startswith('speednet') and (named := [o for o in ('arch', 'pretrained') if values.get(o)]):
+        raise UserError(f'--{named[0]}: this recipe is made for its own small network, take another')
+    if 'lr' in values:
+        values['lr_rule'] = 'none'
+    return replace(recipe, **values)
+
+
+def resolve_config(given: dict[str, Any], saved: Config | None = None) -> Config:
+    """Return the Config of a new run: options that are `given`, else those of a `saved` Config, else the defaults.
+
+    An invalid value or combination raises UserError, which names the option.
+    """
+    for name, option in {'recipe': RECIPE_NAME, **OVERRIDES}.items():
+        if name in given:
+            check(name, option.metadata['values'], given[name])
+    given = dict(given)
+    values = {name: given.pop(name) for name in OVERRIDES if name in given}
+    base = saved or Config()
+    data, name = given.get('data', base.data), given.pop('recipe', base.recipe.name)
+    recipe, before = recipe_for(data, name), recipe_for(base.data, base.recipe.name)
+    if recipe == before:
+        recipe = base.recipe  # the recipe that this name meant when the config was saved
+    else:
+        named = replace(base, recipe=before)
+        kept = {o: _value(base, o) for o in OVERRIDES if _value(base, o) != _value(named, o)}
+        recipe = override(recipe, **kept)
+    if values.get('lr') == 'auto':
+        named = recipe_for(data, name)
+        recipe = replace(recipe, lr=named.lr, lr_rule=named.lr_rule)
+        del values['lr']
+    if isinstance(data, str) and data and data not in BUNDLED:
+        given['data'] = str(Path(expanduser(data)).absolute())
+    # not where a saved run went: its config.json may be a stranger's
+    fresh = {'name': None, 'out': Config.out, 'track': Config.track}
+    return replace(base, recipe=override(recipe, **values), **{**fresh, **given})
+
+
+def resume_config(given: dict[str, Any], saved: Config, run: Path) -> Config:
+    """Return the Config to resume the run in the folder `run`: `saved`, with the `given` options of RESUME_MAY_CHANGE.
+
+    Raises UserError if any other option differs.
+    """
+    for name, value in given.items():
+        own_place = name in ('name', 'out') and value == getattr(saved, name)
+        same = own_place or resolve_config({name: value}, saved) == resolve_config({}, saved)
+        if name not in RESUME_MAY_CHANGE and not same:
+            theirs = _value(saved, name)
+            theirs = 'the default' if theirs is None else theirs
+            raise UserError(f'--{name.replace("_", "-")} {value}: {run} has {theirs}; leave it out, or start a new run')
+    return replace(saved, **{name: value for name, value in given.items() if name in RESUME_MAY_CHANGE})
+
+
+def _value(config: Config, name: str) -> Any:
+    """The value of an option as it would be given on the command line."""
+    recipe = config.recipe
+    if name == 'recipe':
+        return recipe.name
+    if name == 'lr' and recipe.lr_rule != 'none':
+        return 'auto'
+    return getattr(recipe if name in OVERRIDES else config, name)

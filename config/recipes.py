@@ -1,0 +1,177 @@
+"""Hyper-parameters as data. Sizes are fractions of the image, so a recipe works at any resolution."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train: augmentation, model, loss, optimiser, schedule and sweep.
+
+    Lengths (`pad`, `hole`) are fractions of the image's height and width; `mean` and `std` are of RGB in [0, 1].
+    """
+
+    # augmentation, in this order
+    pad: float  # pad each side by this much, then crop a window of the image's size: 0 is none
+    flip: float  # probability of a horizontal flip
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    hole: float  # side of Cutout's square, as a fraction of the image's; after Normalize, so it has the mean colour
+    # model and loss
+    last_stride: int
+    dropout: float
+    label_smoothing: float
+    # SGD
+    lr: float  # used without a sweep, or if the sweep has no suggestion
+    mom: float
+    nesterov: bool
+    wd: float  # true L2, on every parameter except the filters that Muon trains
+    # schedule
+    epochs: int
+    bs: int
+    patience: int  # epochs without a lower validation loss before the learning rate is cut
+    factor: float  # the learning rate is divided by this
+    # sweep
+    lr_rule: str  # 'none': no sweep, `lr` was tuned together with the other values
+    sweep_steps: int = 60  # from 1e-4 to 10: the resolution of fastai's 100 steps from 1e-7 to 10
+    # used by some recipes only
+    arch: str = 'resnet18'  # torchvision's name, or one of `models.speednet.SPEEDNETS`
+    pretrained: bool = False  # start from torchvision's weights, and normalise with their `mean` and `std`
+    # minimum area of a random crop, as a fraction of the image; replaces `pad` when images are resized. 0.35 is
+    # fastai's value for Imagenette; torchvision's 0.08 is for 90 epochs of ImageNet
+    min_scale: float = 0.35
+    valid: float = 0.1  # fraction of the training images to validate on; 0 if the schedule needs no validation
+    schedule: str = 'plateau'  # or 'triangle', without cuts: see `callbacks/triangular_lr.py`
+    bias_lr: float = 1.0  # BatchNorm's biases: learning rate times this, weight decay divided by it
+    muon: float = 0.0  # Muon trains the filters (`training/muon.py`) at this multiple of `lr`; 0: SGD trains them
+    alternating_flip: bool = False  # see `data.batched_loader`; when images are resized, each flip is independent
+    lookahead: bool = False  # see `callbacks/slow_weights.py`
+    test_views: bool = False  # see `callbacks/test_time_views.py`
+    name: str = 'own'  # its name on the command line
+
+    @property
+    def lr_scales(self) -> dict[str, float]:
+        """The learning rate's multiplier for each parameter group.
+
+        `rest` is last: fastai logs the learning rate of the last group.
+        """
+        biases = {'biases': self.bias_lr} if self.bias_lr != 1 else {}
+        filters = {'filters': self.muon} if self.muon else {}
+        return {**biases, **filters, 'rest': 1.0}
+
+    @property
+    def views(self) -> dict[str, bool] | None:
+        """The arguments of `mean_over_views` for test-time augmentation; None turns it off."""
+        return {'flip': self.flip > 0, 'shift': self.pad > 0} if self.test_views else None
+
+    @classmethod
+    def from_dict(cls, values: dict) -> 'Recipe':
+        """The Recipe from `values`, which `asdict` made and JSON stored; TypeError or ValueError if invalid."""
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
+        values.pop('sizes', None)  # in runs before the first release; it affected training, not the network
+        recipe = cls(**values)
+        numbers = {float: (int, float), int: (int,)}
+        for field in fields(cls):
+            value, kinds = getattr(recipe, field.name), numbers.get(field.type, (field.type,))
+            low, high = LIMITS.get(field.name, (0, 10**6))
+            if field.name in ('mean', 'std'):
+                fine = isinstance(value, tuple) and [type(v) for v in value] == [float] * 3
+                fine = fine and all(low <= v <= high for v in value)
+            elif field.name in NAMES:
+                fine = value in NAMES[field.name]
+            else:
+                fine = type(value) in kinds and (type(value) in (bool, str) or low <= value <= high)
+            if not fine:
+                raise ValueError(f'{field.name} {value!r}')
+        if 0 < recipe.muon < SMALLEST:  # the weight decay of filters is divided by it
+            raise ValueError(f'muon {recipe.muon!r}')
+        if recipe.nesterov and not recipe.mom:
+            raise ValueError('nesterov needs mom above 0')
+        return recipe
+
+
+SMALLEST = 1e-6
+# Lowest and highest values; the default is 0 to a million. NaN is always refused.
+LIMITS = {
+    'pad': (0, 1), 'flip': (0, 1), 'hole': (0, 1), 'dropout': (0, 0.99), 'label_smoothing': (0, 0.99), 'mom': (0, 1),
+    'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (2, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
+    'sweep_steps': (1, 10**6), 'valid': (0, 0.99), 'min_scale': (0.01, 1), 'mean': (-100, 100), 'std': (0.001, 100),
+    'lr': (1e-30, 1e30), 'wd': (0, 100), 'bias_lr': (SMALLEST, 1e6), 'muon': (0, 1000),
+}  # fmt: skip
+NAMES = {
+    'schedule': ('plateau', 'triangle'),
+    'lr_rule': ('none', 'valley', 'slide', 'minimum', 'steep', 'lowest'),
+}
+
+
+# The course project as published, with two differences: its dropout stayed on in evaluation, and its hole was clipped
+# at the border (here the hole always lies inside the image, so it always hides a quarter of it).
+REFERENCE = Recipe(
+    name='reference',
+    pad=0.0, flip=0.5, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), hole=0.5,
+    last_stride=1, dropout=0.1, label_smoothing=0.0,
+    lr=0.01, mom=0.9, nesterov=False, wd=1e-4,
+    epochs=50, bs=128, patience=10, factor=10.0,
+    lr_rule='valley',  # fastai's default; the course project used its own finder's suggestion
+)  # fmt: skip
+
+# The same ingredients, with values from the cited papers. Not measured together for 50 epochs, nor with Muon, which
+# gained 12 points in 15 short epochs: results/README.md.
+PLATEAU = Recipe(
+    name='plateau',
+    pad=1 / 8,  # 4 pixels of 32, mirrored: Zagoruyko & Komodakis 2016, arXiv 1605.07146, section 3
+    flip=0.5,
+    mean=(0.4914, 0.4822, 0.4465),  # of the 50,000 training images
+    std=(0.2470, 0.2435, 0.2616),
+    hole=0.5,  # 16 of 32 pixels: the best of DeVries & Taylor 2017, arXiv 1708.04552, whose hole may cross the border
+    last_stride=2,  # 0.56 GMAC per image; the reference's 1 costs 0.95
+    dropout=0.0,  # BatchNorm, L2 and Cutout regularise; ResNet (1512.03385, section 3.4) uses none either
+    label_smoothing=0.1,  # He et al. 2018, arXiv 1812.01187, section 5.2, for ImageNet
+    lr=0.1, mom=0.9,  # 1512.03385, section 4.2, at this batch size
+    nesterov=True, wd=5e-4,  # 1605.07146, section 3
+    epochs=50, bs=128,
+    patience=4, factor=5.0,  # 1605.07146 divides by 5 three times; 4 (not measured yet) allows three cuts in 50 epochs
+    lr_rule='lowest',  # best result, and more stable than fastai's only equal rule: results/lr_rules.md
+)  # fmt: skip
+
+# For training without a GPU: most of Jordan 2024 (arXiv 2404.00498, airbench94), the source of every value without
+# another source or measurement. That paper uses batches of 1,024 and sums the loss over the batch.
+SPEEDRUN = Recipe(
+    name='speedrun',
+    arch='speednet',
+    pad=1 / 16,
+    flip=0.5, alternating_flip=True,
+    mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+    hole=0.0,
+    last_stride=2, dropout=0.0,
+    label_smoothing=0.2,
+    lr=0.375,  # 11.5 / 7.67 / 1024, times the batch size
+    mom=0.85, nesterov=True,
+    wd=0.00133,  # 0.0153 / 11.5
+    bias_lr=64.0,
+    muon=0.16,  # 0.06 at the peak; doubling it, or no lookahead, gave the same result: results/README.md
+    schedule='triangle', lookahead=True,
+    epochs=10, bs=256,
+    valid=0.0,
+    test_views=True,
+    patience=1, factor=1.0,
+    lr_rule='none',
+)  # fmt: skip
+
+# Longer training: half an hour on two cores with AVX-512, an hour or more with AVX2.
+HOUR = replace(SPEEDRUN, name='hour', arch='speednet_wide', epochs=18)  # width and epochs chosen to take that time
+
+RECIPES = {recipe.name: recipe for recipe in (PLATEAU, REFERENCE, SPEEDRUN, HOUR)}
+
+# Changes to any recipe for the bundled digits: 1,437 training images of 16x16 need more, smaller steps, and a flip or
+# crop can change the label, since a digit fills its image.
+DIGITS = {'pad': 0.0, 'flip': 0.0, 'bs': 64, 'epochs': 11}
+# With so few epochs, the highest stable learning rate is too risky and a long patience too slow.
+DIGITS_PLATEAU = {'lr_rule': 'valley', 'patience': 2}
+
+
+def recipe_for(data: str | Path, name: str = 'plateau') -> Recipe:
+    """The recipe `name`, adapted to the data set `data`."""
+    recipe = RECIPES[name]
+    changes = DIGITS | (DIGITS_PLATEAU if recipe.schedule == 'plateau' else {}) if data == 'digits' else {}
+    return replace(recipe, **changes)

@@ -1,0 +1,97 @@
+"""Augment whole batches in the loader."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from fastai.torch_core import TensorCategory
+from fastai.vision.core import TensorImage
+from fastcore.basics import chunked
+from torch import Tensor
+
+from data.augment import BatchedTransform
+from data.pixel_cache import Pixels
+from data.seeded_loader import SeededDL
+
+
+class BatchedDL(SeededDL):
+    """A SeededDL that augments whole batches, with the `BatchedTransform` among its batch transforms.
+
+    A batch is (images, labels, random draws); the transform consumes the draws. `pixels` and `labels` (class indices)
+    hold all items of `dataset` in order: whole batches are then read from them without work per item. With
+    `alternating_flip` every second epoch flips exactly the images that the epoch before didn't, so that two epochs show
+    both versions: Jordan 2024, arXiv 2404.00498, 3.6.
+    """
+
+    at_once = 2048  # images to prepare at once on a GPU: a batch of any size takes the host about 1 ms
+
+    def __init__(
+        self,
+        dataset,
+        pixels: Pixels | None = None,
+        labels: Tensor | None = None,
+        alternating_flip: bool = False,
+        **kwargs,
+    ):
+        self.pixels, self.labels, self.alternating_flip, self.tables = pixels, labels, alternating_flip, {}
+        super().__init__(dataset, **kwargs)
+        self.after_batch.split_idx = getattr(dataset, 'split_idx', None)  # also before the first iteration
+
+    def new(self, dataset=None, cls=None, **kwargs):
+        """Keep the pixels and labels for the same dataset only."""
+        mine = {'pixels': self.pixels, 'labels': self.labels} if dataset is None else {}
+        return super().new(dataset, cls, **{**mine, 'alternating_flip': self.alternating_flip, **kwargs})
+
+    @property
+    def ahead(self) -> int:
+        """How many batches are made at once and then split: several on a GPU, from `pixels`, without workers."""
+        several = self.bs and self.pixels is not None and not self.fake_l.num_workers
+        on_gpu = self.device is not None and self.device.type == 'cuda'
+        return max(1, self.at_once // self.bs) if several and on_gpu else 1
+
+    def __iter__(self) -> Iterator[tuple]:
+        """Split the batches that were made at once."""
+        for b in super().__iter__():
+            yield from zip(*(o.split(self.bs) for o in b), strict=True) if self.ahead > 1 else [b]
+
+    def before_iter(self):
+        """Discard the draws of the previous iteration."""
+        super().before_iter()
+        self.tables = {}
+
+    def draws(self, idxs: list[int]) -> Tensor:
+        """Return the draws of the items `idxs`: int64, N x columns. A repeated item gets new draws."""
+        if len({*idxs}) == len(idxs) and self.seen.keys().isdisjoint(idxs):
+            self.seen.update(idxs)
+            return torch.from_numpy(self._table(0)[idxs])
+        return torch.from_numpy(np.stack([self._table(self.times_seen(i))[i] for i in idxs]))
+
+    def _table(self, time: int) -> np.ndarray:
+        """Return the draws of all items for their `time`-th use."""
+        if time not in self.tables:
+            (tfm,) = (tfm for tfm in self.after_batch.fs if isinstance(tfm, BatchedTransform))
+            compose, n = tfm.compose(self.after_batch.split_idx), len(self.dataset)
+            self.tables[time] = compose.draw(np.random.default_rng((self.seed, self.stream, time)), n)
+            if self.alternating_flip and (self.epoch or 0) % 2:
+                stream = self.epoch_rng(self.epoch - 1).getrandbits(32)
+                before = compose.draw(np.random.default_rng((self.seed, stream, time)), n)
+                self.tables[time][:, compose.flips()] = 1 - before[:, compose.flips()]
+        return self.tables[time]
+
+    def do_item(self, s):
+        """Append the draws of item `s` to it."""
+        item = super().do_item(s)
+        return (*item, self.draws([s or 0])[0])
+
+    def create_batches(self, samps: Iterable[int]) -> Iterator[tuple]:
+        """Yield batches of the items `samps`: pixels (uint8, N x 3 x H x W), labels and draws."""
+        if self.pixels is None or self.bs is None:  # without a batch size, item by item
+            yield from super().create_batches(samps)
+            return
+        for idxs in chunked(samps, self.bs * self.ahead):
+            if self.drop_last:
+                del idxs[len(idxs) // self.bs * self.bs :]
+            if not idxs:
+                return
+            x, y = TensorImage(torch.from_numpy(self.pixels[idxs])), TensorCategory(self.labels[idxs])
+            yield x, y, self.draws(idxs)

@@ -1,0 +1,150 @@
+"""The review page of a run: its numbers, pictures and mistakes in one self-contained HTML file."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from operator import methodcaller
+from pathlib import Path
+
+import torch
+from fastai.torch_core import one_param, to_device
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from matplotlib import colormaps
+
+from data.pictures import read_picture
+from interpret.gradcam import grad_cam
+from interpret.interpretation import GradCAMInterpretation
+from interpret.per_class import per_class
+from interpret.report.embedded import embedded_image, embedded_maps, in_base64
+from runtime.checked_file import read_file, read_json, read_table
+from runtime.files import replacing
+from runtime.progress import progress
+
+LIMIT = 25_000_000  # maximum size of the page, in bytes
+
+ERRORS = 'backslashreplace'  # a file's name need not be UTF-8
+REST = 10_000  # bytes reserved for the palette and the stamps
+PLACES = 40  # bytes reserved for a mistake's positions in the three orders
+BATCH = 64
+FOR_MAPS = LIMIT // 4  # bytes reserved for maps if not all mistakes fit
+IMAGE_SIDE, SAMPLES_SIDE, PLOT_SIDE = 128, 600, 1600  # maximum, in pixels
+CLASSES = 100  # maximum in the confusion matrix and among the augmented samples, to keep the page readable
+PLOTS = {
+    'accuracy': 'Accuracy on the training and the validation set',
+    'lr_find': 'Learning-rate sweep',
+    'accuracy_loss': 'Loss and accuracy, one panel per set',
+}
+
+
+def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) -> Path:
+    """Write `run`/report.html, a page to review the mistakes of `interp`, and return its path.
+
+    It shows the run folder's summary.json, config.json, history.csv and plots/, if they exist, the Grad-CAM maps of
+    `layers` (as in `grad_cam`) and `interp.faithfulness`. The page is one file of at most 25 MB: if not all mistakes
+    fit with their images, or maps, it keeps those with the highest loss and says so. A model without maps gets a page
+    without maps; raises ValueError if `layers` are given and have none.
+    """
+    run, name = Path(run), Path(run).resolve().name
+    table = interp.mistakes(k=None)
+    # the browser stores verdicts under this key, which depends on the run's name and mistakes, not on the page's path
+    key = hashlib.sha256(f'{name}\n{table.iloc[:, :3].to_csv()}'.encode(errors=ERRORS)).hexdigest()[:32]
+    page = {'name': name, 'key': key, 'wrong': len(table), **_numbers(interp), **_folder(run)}
+    page['faithfulness'] = interp.faithfulness
+    env = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    template = env.get_template('report.html.j2')
+
+    mistakes, maps = [], []
+    item = env.get_template('mistake.html.j2')
+    room = LIMIT - REST - _size(template.render(page, mistakes=[], data={}))
+    for mistake, image in zip(table.itertuples(), _images(interp, table.index.tolist()), strict=True):
+        html = item.render(mistake=mistake, image=image)
+        room -= _size(html) + PLACES
+        if room < FOR_MAPS:
+            break
+        mistakes.append(Markup(html))
+    table = table[: len(mistakes)]
+    for cams in _maps(interp, table.index.tolist(), layers):
+        room -= len(json.dumps(cams))
+        if room < 0:
+            break
+        maps.append(cams)
+    maps += [[]] * (len(mistakes) - len(maps))
+
+    page['mapped'] = sum(map(bool, maps))
+    orders = {'loss': -table.loss, 'doubt': table.label_quality, 'confidence': -table.probability}
+    data = {
+        'maps': maps,
+        'orders': {name: by.to_numpy().argsort(kind='stable').tolist() for name, by in orders.items()},
+        'stamps': {cam['layer']: interp.stamp(cam['layer']) for cams in maps[:1] for cam in cams},
+        'colours': in_base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
+    }
+    with replacing(run / 'report.html') as part:
+        part.write_text(template.render(page, mistakes=mistakes, data=data), encoding='utf-8', errors=ERRORS)
+    return run / 'report.html'
+
+
+def _numbers(interp: GradCAMInterpretation) -> dict:
+    """The confusion matrix, the classes to show in it, and the scores of each class."""
+    counts = interp.confusion_matrix()
+    mistakes = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    return {
+        'vocab': [str(o) for o in interp.vocab],
+        'counts': counts.tolist(),
+        'shown': sorted((-mistakes).argsort(kind='stable')[:CLASSES].tolist()),
+        'scores': per_class(interp).to_dict('records'),
+    }
+
+
+def _folder(run: Path) -> dict:
+    """The results that the run folder has so far."""
+    summary, config, history = (run / name for name in ('summary.json', 'config.json', 'history.csv'))
+    plots = {run / f'plots/{name}.png': caption for name, caption in PLOTS.items()}
+    epochs = methodcaller('to_dict', 'records')
+    samples = sorted((run / 'plots/augmented').glob('*.png'))
+    return {
+        'summary': read_json(summary, 'summary.json of a run', dict) if summary.exists() else {},
+        'config': read_file(config, 'config.json of a run', str) if config.exists() else '',
+        'history': read_table(history, 'history.csv of a run', epochs) if history.exists() else [],
+        'plots': list(_pictures({f: caption for f, caption in plots.items() if f.exists()}, PLOT_SIDE)),
+        'samples': list(_pictures({f: f.stem for f in samples[:CLASSES]}, SAMPLES_SIDE)),
+        'samples_left_out': len(samples[CLASSES:]),
+    }
+
+
+def _pictures(captions: dict[Path, str], side: int) -> Iterator[tuple[str, dict]]:
+    """Yield the caption and the picture of each readable file."""
+    for file, caption in captions.items():
+        if picture := read_picture(file):
+            yield caption, embedded_image(picture, side)
+
+
+def _images(interp: GradCAMInterpretation, idxs: list[int]) -> Iterator[dict]:
+    """Yield the images, decoded for display."""
+    for start in range(0, len(idxs), BATCH):
+        x, _, targs, _, _ = interp[idxs[start : start + BATCH]]
+        for image in interp.dl._pre_show_batch((x, targs), max_n=len(x))[2].itemgot(0):
+            yield embedded_image(image, IMAGE_SIDE)
+
+
+def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[list[dict]]:
+    """Yield each image's maps of the predicted and the actual class.
+
+    Yields nothing if `layers` is None and the model has no maps.
+    """
+    model = interp.learn.model
+    step = min(interp.dl.bs, BATCH)  # training had memory for this batch size
+    for start in progress(range(0, len(idxs), step), 'writing the page'):
+        x, _, targs, decoded, _ = interp[idxs[start : start + step]]
+        classes = torch.stack([decoded, targs], 1)
+        try:
+            cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
+        except ValueError:
+            if layers is not None:
+                raise
+            return
+        yield from embedded_maps(cams)
+
+
+def _size(html: str) -> int:
+    return len(html.encode(errors=ERRORS))

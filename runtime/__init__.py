@@ -1,0 +1,1 @@
+"""Files, locks, signals, processes, the console and errors. Imports no torch."""

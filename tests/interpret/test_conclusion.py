@@ -1,0 +1,130 @@
+"""The results of a finished run: in the terminal, summary.json, the page and the model card."""
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+
+import pandas as pd
+import pytest
+from tiny import TINY, tiny_dls, tiny_model, write_images, write_run
+
+from config.saved import read_config
+from interpret.interpretation import GradCAMInterpretation
+from interpret.review import CIFAR10, COURSE_PROJECT, review_run
+from runtime.files import write_json
+from runtime.tensor_file import load_tensors
+from training.learner import get_learner
+
+
+@pytest.fixture
+def ended(tmp_path, monkeypatch, capsys):
+    """Finish an untrained run on `data`; return the printed output and the run folder."""
+    for user in ('training.learner', 'tiny'):
+        monkeypatch.setattr(f'{user}.get_model', tiny_model)
+
+    def review(learn, out, seconds):  # without slow pictures
+        interp = GradCAMInterpretation.from_learner(learn)
+        interp.mistakes(None).to_csv(out / 'mistakes.csv')
+        return interp
+
+    monkeypatch.setattr(sys.modules['interpret.review'], 'review', review)
+
+    def end(data, **options):
+        dls = tiny_dls(data, **options)
+        run = write_run(tmp_path / 'runs', data, classes=dls.vocab, size=dls.size)
+        config = json.loads((run / 'config.json').read_text())
+        config['options'].update(options, valid=options.get('valid', 0.25))
+        write_json(run / 'config.json', {**config, 'images': dls.fingerprint})
+        row = {'epoch': 0, 'train_loss': 1.5, 'train_accuracy': 0.5, 'valid_loss': 1.0, 'valid_accuracy': 0.5}
+        history = pd.DataFrame([{**row, 'lr': 0.1, 'seconds': 1.0}])
+        history.to_csv(run / 'history.csv', index=False)
+        capsys.readouterr()
+        learn = get_learner(dls, TINY, run)
+        learn.model.load_state_dict(load_tensors(run / 'models/best.pth'))
+        review_run(learn, history, read_config(run).config, 0.1, 1.0)
+        return capsys.readouterr().out, run
+
+    return end
+
+
+def summary_of(run):
+    return json.loads((run / 'summary.json').read_text())
+
+
+def said_on_page_and_card(run) -> str:
+    return (run / 'report.html').read_text() + (run / 'model_card.md').read_text()
+
+
+def test_accuracy_without_leaked_test_images_is_reported(folder, ended, command):
+    for i in (1, 2, 3):  # of the four test images of class blue
+        shutil.copy(folder / f'train/red/0{i}.png', folder / f'test/blue/0{i}.png')
+    out, run = ended(folder, valid='test')
+    leaks = {f'test/blue/{i:02}.png' for i in (1, 2, 3)}
+    wrong = pd.read_csv(run / 'mistakes.csv').file
+    expected = 1 - (~wrong.isin(leaks)).sum() / 9
+    summary = summary_of(run)
+    assert summary['test_accuracy'] == pytest.approx(1 - len(wrong) / 12)
+    assert summary['leaked_test_images'] == 3
+    assert summary['test_accuracy_without_leaked'] == pytest.approx(expected)
+    line = f'the 3 of 12 test images that are in the training or validation set too the test accuracy is {expected:.2%}'
+    assert f'\nwithout {line}\n' in out
+    assert said_on_page_and_card(run).count(f'Without {line}') == 2
+
+    code, out, err = command(review=run, workers=0)
+    assert code == 0, err
+    assert '(test images that are in the training or validation set too: 3; in two classes: 3)' in out
+    assert f'\nwithout {line}\n' in out
+    assert summary_of(run) == summary
+    assert {*pd.read_csv(run / 'duplicates.csv').file} == leaks
+
+
+def test_fully_leaked_test_set_is_reported(folder, ended):
+    shutil.rmtree(folder / 'test')
+    shutil.copytree(folder / 'train', folder / 'test')
+    out, run = ended(folder)
+    assert '\nall 24 test images are in the training or validation set too: this test accuracy says nothing' in out
+    summary = summary_of(run)
+    assert (summary['leaked_test_images'], summary['test_accuracy_without_leaked']) == (24, None)
+    assert said_on_page_and_card(run).count('All 24 test images are in the training') == 2
+
+
+@pytest.fixture
+def classes_of_cifar10(tmp_path):
+    """Ten classes with CIFAR-10's names and other images."""
+    images = tmp_path / 'images'
+    for i, name in enumerate(CIFAR10):
+        write_images(tmp_path / name, train=8, test=1, size=(16 + i, 16))
+        for split in 'train', 'test':
+            (images / split).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / split / 'red').rename(images / split / name)
+    return images
+
+
+def test_class_names_alone_do_not_make_it_cifar10(classes_of_cifar10, ended):
+    out, run = ended(classes_of_cifar10, size=16)
+    assert 'course project' not in out + said_on_page_and_card(run)
+    assert summary_of(run)['course_project'] is None
+
+
+@pytest.mark.parametrize('options', [{}, {'fraction': 0.5}, {'seed': 7}])
+def test_cifar10_is_recognised_by_its_test_images(classes_of_cifar10, ended, monkeypatch, options):
+    test = classes_of_cifar10 / 'test'
+    contents = sorted(hashlib.sha256(file.read_bytes()).digest() for file in test.glob('*/*'))
+    monkeypatch.setattr(sys.modules['interpret.review'], 'JPEG_CIFAR10', hashlib.sha256(b''.join(contents)).hexdigest())
+    (test / 'cat/00.png').rename(test / 'cat/another name.png')
+    out, run = ended(classes_of_cifar10, size=16, **options)
+    assert re.search(r'^max train accuracy +\d+\.\d\d% +91\.76%$', out, flags=re.M)
+    assert re.search(r'^test accuracy +\d+\.\d\d% +90\.33%$', out, flags=re.M)
+    assert summary_of(run)['course_project'] == COURSE_PROJECT
+
+
+def test_downloaded_cifar10_is_cifar10(classes_of_cifar10, ended, command, monkeypatch, tmp_path):
+    monkeypatch.setattr('data.sources._cifar10', lambda: classes_of_cifar10)
+    out, run = ended('cifar10', size=16)
+    assert 'course project (CIFAR-10)' in out
+    moved = classes_of_cifar10.rename(tmp_path / 'moved')
+    code, out, _ = command(review=run, data=moved)
+    assert code == 0
+    assert 'course project (CIFAR-10)' in out

@@ -1,0 +1,242 @@
+"""Interrupted runs, resumed runs, and files of damaged or foreign runs."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from tiny import tiny_dls, write_images
+
+from data.loaders import fingerprint_images, refuse_other_images
+from runtime.errors import UserError
+from runtime.run_folder import environment, name_changes
+from training.saved_run import load_model, load_run, read_history, read_summary
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals and limits')
+
+
+def start(*args, limit=None, **env):
+    """Start `train_fastai.py` in its own process group, which can write files of at most `limit` bytes."""
+
+    def before():
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, ROOT / 'train_fastai.py', *map(str, args)]
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'encoding': 'utf-8'}
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
+    return subprocess.Popen(command, env=env, preexec_fn=before, start_new_session=True, **pipes)
+
+
+@pytest.fixture
+def run_of_images(request):
+    """The fixture `run` of conftest; here `run` is a function."""
+    return request.getfixturevalue('run')
+
+
+def run(*args, **kwargs):
+    process = start(*args, **kwargs)
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def until(process, text):
+    """Read the output of `process` until a line contains `text`."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return ''.join(lines)
+    pytest.fail(f'it ended before {text!r}: {lines} {process.stderr.read()}')
+
+
+def ending(folder):
+    rows = [{**row, 'seconds': None} for row in csv.DictReader((folder / 'history.csv').open())]
+    weights = torch.load(folder / 'models/best.pth', weights_only=True)
+    accuracy = json.loads((folder / 'summary.json').read_text())['test_accuracy']
+    bits = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+    return rows, bits, accuracy, (folder / 'mistakes.csv').read_text()
+
+
+@pytest.mark.slow
+def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command):
+    data = write_images(tmp_path / 'Bilder für später')
+    folder = tmp_path / 'the runs/ein Lauf'
+    images = {file: file.stat().st_mtime_ns for file in data.rglob('*')}
+    way = f"to resume: python train_fastai.py --resume '{folder}'\n"
+
+    # a worker is killed
+    process = start('--data', data, '--out', folder.parent, '--name', folder.name, '--epochs', 6, '--bs', 6,
+                    '--valid', 0.25, '--lr', 0.01, '--recipe', 'reference', '--workers', 2)  # fmt: skip
+    until(process, 'epoch 1/6 ')
+    workers = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+    while process.poll() is None:
+        for pid in workers.read_text().split() if workers.exists() else ():
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(pid), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith(way)
+    assert 'a data loader worker was killed' in err
+    assert err.count('\n') == 2
+
+    # the disk is full
+    code, _, err = run('--resume', folder, limit=2**20)
+    assert code == 2
+    assert err == f'{way}train_fastai.py: {folder}/models/best.pth: File too large\n' or (
+        err == f'{way}train_fastai.py: {folder}/models/last.pth: File too large\n'
+    )
+    assert not list(folder.rglob('.*.part'))
+
+    # the scheduler sends SIGTERM
+    process = start('--resume', folder, '--workers', 2)
+    until(process, 'epoch 4/6 ')
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith(f'{way}train_fastai.py: interrupted\n')
+    assert 'Traceback' not in err
+
+    # another process uses the run
+    process = start('--resume', folder)
+    until(process, 'going on at epoch')
+    code, _, err = command(resume=folder)
+    assert (code, err.count('\n')) == (2, 1)
+    assert 'is in use by another process' in err
+    assert process.wait(timeout=200) == 0
+    assert command(resume=folder) == (0, f'{folder} is finished, see {folder / "report.html"}\n', '')
+
+    # an uninterrupted run from the same config.json, with ASCII output only
+    code, out, err = run('--config', folder / 'config.json', '--workers', 0, '--out', folder.parent, '--name', 'alone',
+                         PYTHONIOENCODING='ascii', LC_ALL='C')  # fmt: skip
+    assert (code, err) == (0, '')
+    assert r'Bilder f\xfcr sp\xe4ter: 18 training' in out
+    assert ending(folder.with_name('alone')) == ending(folder)
+    assert {file: file.stat().st_mtime_ns for file in data.rglob('*')} == images  # nothing is written to the data
+
+
+def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, command):
+    code, out, err = command(resume=tmp_path)
+    assert (code, out) == (2, '')
+    assert err == f'train_fastai.py: {tmp_path}/config.json: No such file or directory\n'
+
+
+def test_other_images_are_refused(folder, tmp_path):
+    images = fingerprint_images(tiny_dls(folder))
+    refuse_other_images(tiny_dls(folder), images, tmp_path / 'run')
+    image = folder / 'train/red/00.png'
+    image.write_bytes((folder / 'train/red/01.png').read_bytes())
+    with pytest.raises(
+        UserError, match=r'^.*images does not have the images .*run was started with: restore them or pass'
+    ):
+        refuse_other_images(tiny_dls(folder), images, tmp_path / 'run')
+
+
+def test_changed_versions_are_named(capsys):
+    now = environment()
+    name_changes(now)
+    assert capsys.readouterr().out == ''
+    name_changes({**now, 'torch': '2.0', 'code': 'another'})
+    assert capsys.readouterr().out.splitlines() == [
+        f'changed since the run began: torch, 2.0 -> {now["torch"]}',
+        f'changed since the run began: code, another -> {now["code"]}',
+    ]
+
+
+def test_any_change_of_the_code_changes_its_fingerprint(tmp_path):
+    code = tmp_path / 'code'
+    shutil.copytree(ROOT, code, ignore=lambda folder, names: {n for n in names if n.startswith('.') or n == 'results'})
+    (code / 'callbacks/stop_on_nan.py').write_text((code / 'callbacks/stop_on_nan.py').read_text() + '\n')
+    lines = []
+    for folder in (ROOT, code):
+        command = [
+            sys.executable,
+            '-W',
+            'ignore',
+            '-c',
+            'from runtime.run_folder import environment; print(environment()["code"])',
+        ]
+        lines.append(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
+    assert len(set(lines)) == 2
+
+
+def test_escape_codes_of_a_config_do_not_reach_the_terminal(capsys):
+    name_changes({**environment(), 'python': '\x1b]0;owned\x07\x1b[31m'})
+    out = capsys.readouterr().out
+    assert out.startswith('changed since the run began: python, \\x1b]0;owned\\x07\\x1b[31m -> ')
+    assert out.removesuffix('\n').isprintable()
+
+
+@pytest.mark.parametrize('place', ['.lock', 'models', 'plots'])
+def test_every_command_refuses_links_in_a_run_first(run_of_images, place, tmp_path, command):
+    home = tmp_path / 'home'
+    (home / 'tmp_work').mkdir(parents=True)
+    (home / 'tmp_work/thesis.txt').write_text('thesis')
+    (run_of_images / 'summary.json').write_text('{}')
+    if (run_of_images / place).is_dir():
+        (run_of_images / place).rename(tmp_path / 'elsewhere')
+    (run_of_images / place).symlink_to(home)
+    for use in load_model, load_run:
+        with pytest.raises(UserError, match=f'{place} is a link'):
+            use(run_of_images)
+    for mode in 'resume', 'review':
+        code, out, err = command(**{mode: run_of_images})
+        assert (code, out) == (2, '')
+        assert f'{place} is a link' in err
+    assert [file.name for file in home.rglob('*')] == ['tmp_work', 'thesis.txt']
+
+
+SUMMARY = {'lr': 0.1, 'seconds': 3, 'test_selected_on': False}
+HISTORY = {
+    'epoch': 0, 'train_loss': 1.0, 'train_accuracy': 0.5, 'valid_loss': 1.0, 'valid_accuracy': 0.5, 'lr': 0.1,
+    'seconds': 2.0,
+}  # fmt: skip
+
+
+def test_reads_summary_and_history_of_a_finished_run(tmp_path):
+    (tmp_path / 'summary.json').write_text(json.dumps({**SUMMARY, 'test_accuracy': 0.5}))
+    assert read_summary(tmp_path) == SUMMARY
+    pd.DataFrame([HISTORY, {**HISTORY, 'epoch': 1}]).to_csv(tmp_path / 'history.csv', index=False)
+    assert read_history(tmp_path).epoch.tolist() == [0, 1]
+    pd.DataFrame([{**HISTORY, 'valid_loss': None, 'valid_accuracy': None}]).to_csv(
+        tmp_path / 'history.csv', index=False
+    )
+    assert read_history(tmp_path).valid_loss.isna().all()  # nothing was held out
+
+
+@pytest.mark.parametrize('name', SUMMARY)
+@pytest.mark.parametrize('value', [None, 'x', -1, [], {}, float('nan'), float('inf'), 1e300, '\x1b[31m'])
+def test_a_summary_of_other_values_is_refused(name, value, tmp_path):
+    (tmp_path / 'summary.json').write_text(json.dumps({**SUMMARY, name: value}))
+    with pytest.raises(UserError, match=r'summary\.json is not a valid summary\.json of a run') as e:
+        read_summary(tmp_path)
+    assert str(e.value).isprintable()
+    (tmp_path / 'summary.json').write_text(json.dumps({k: v for k, v in SUMMARY.items() if k != name}))
+    with pytest.raises(UserError, match=r'summary\.json is not a valid summary\.json of a run'):
+        read_summary(tmp_path)
+
+
+@pytest.mark.parametrize('name', HISTORY)
+def test_a_history_of_other_values_is_refused(name, tmp_path):
+    losses = 'train_loss', 'valid_loss'
+    odd = ['x', '[1]'] + ([] if name in losses else [-1, float('inf'), 1e300])
+    for value in odd + ([] if name in (*losses, 'valid_accuracy') else [None]):
+        pd.DataFrame([HISTORY, {**HISTORY, name: value}]).to_csv(tmp_path / 'history.csv', index=False)
+        with pytest.raises(UserError, match=r'history\.csv is not a valid history\.csv of a run'):
+            read_history(tmp_path)
+    pd.DataFrame([HISTORY]).drop(columns=name).to_csv(tmp_path / 'history.csv', index=False)
+    with pytest.raises(UserError, match=r'history\.csv is not a valid history\.csv of a run'):
+        read_history(tmp_path)
+    pd.DataFrame([HISTORY])[:0].to_csv(tmp_path / 'history.csv', index=False)
+    with pytest.raises(UserError, match='no epochs'):
+        read_history(tmp_path)

@@ -1,0 +1,81 @@
+"""Train by a recipe; a training can be stopped at any moment and resumed."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import pandas as pd
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+
+from callbacks.checkpoint import Checkpoint, load_checkpoint
+from callbacks.eta import ETA
+from callbacks.history import EpochLines, History
+from callbacks.save_and_reduce import SaveLast, plateau_cbs
+from callbacks.slow_weights import Lookahead
+from callbacks.stop_on_nan import StopOnNaN
+from callbacks.triangular_lr import Triangle
+from data.prediction import refuse_to_train
+from runtime.errors import UserError, printable
+from runtime.processes import on_rank0
+from runtime.progress import shows_bars
+from runtime.signals import deferred_interrupts
+from training.compile import compiled
+from training.distributed import shared_training
+from training.finished import is_finished
+from training.identity import identity, refuse_other_training
+from training.memory import keep_freed_memory
+
+
+def fit(
+    learn: Learner,
+    epochs: int | None = None,
+    lr: float | None = None,
+    checkpoint_minutes: float = 5.0,
+    resume: bool = False,
+    cbs: Sequence[Callback] = (),
+    compile: bool = False,
+) -> pd.DataFrame:
+    """Train by the Learner's recipe, keep the best weights, and return the history, one row an epoch.
+
+    The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus, or follows the recipe's schedule,
+    which peaks at `lr`. Without validation images the last weights are kept. Writes `history.csv` and
+    `models/best.pth` in `learn.path`, and a checkpoint each epoch and every `checkpoint_minutes` within an epoch.
+    `resume` continues from that checkpoint; on a CPU the result is bit for bit that of an uninterrupted training.
+    Without a checkpoint, training begins at epoch 1 and a line says so. The first Ctrl-C saves a checkpoint after the
+    batch and stops, the second stops at once. `cbs` are additional callbacks, `compile` trains with `torch.compile`.
+    Raises UserError if there are no training images, if the checkpoint belongs to another training, if a finished run
+    has no checkpoint to resume, or if no weights were saved, for example after a NaN loss in the first epoch.
+    """
+    refuse_to_train(learn.dls)
+    keep_freed_memory()
+    recipe, models = learn.recipe, learn.path / learn.model_dir
+    history = History(learn.path / 'history.csv')
+    epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr
+    lrs = [lr * scale for scale in recipe.lr_scales.values()]
+    save, cut = plateau_cbs(patience=recipe.patience, factor=recipe.factor)
+    cbs = [
+        *cbs,
+        save if len(learn.dls.valid.dataset) else SaveLast(fname=save.fname),
+        cut if recipe.schedule == 'plateau' else Triangle(lrs),
+        StopOnNaN(), history, ETA(),
+    ]  # fmt: skip
+    if recipe.lookahead:
+        cbs.append(Lookahead())
+    if not shows_bars():
+        cbs.append(EpochLines())
+    mine, state = identity(learn), on_rank0(load_checkpoint)(models) if resume else None
+    if state:
+        refuse_other_training(state, learn, mine, models)
+    elif resume and is_finished(learn.path):
+        raise UserError(f'{learn.path} is finished, without a checkpoint to go on from: train in another folder')
+    elif resume:
+        print(f'no checkpoint in {printable(models)}: training begins at epoch 1')
+    with deferred_interrupts() as stop:
+        checkpoint = Checkpoint(models, checkpoint_minutes, stop, mine, state)
+        try:
+            fast = compiled(learn.model) if compile else nullcontext()
+            with shared_training(learn), fast:
+                learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
+        finally:
+            checkpoint.forget_place(learn)
+    return history.table
