@@ -107,7 +107,7 @@ OVERRIDES = {
         'recipe', "learning rate; auto is a sweep's, or the recipe's own",
     ),
 }  # fmt: skip
-RECIPE_NAME = _option('plateau', Choice(list(RECIPES)), 'recipe', 'how to train', 'plateau')
+RECIPE_NAME = _option('plateau', Choice(list(RECIPES)), 'recipe', 'how to train')
 
 
 def check(name: str, values: Any, value: Any) -> None:

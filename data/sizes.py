@@ -3,12 +3,12 @@
 from collections import Counter
 from pathlib import Path
 
-Size = tuple[int, int]  # height, width
+from config.options import MIN_SIDE
 
+Size = tuple[int, int]  # height, width
 
 SMALL = 64  # longest side in pixels of images that are trained unresized, by a network for small images
 USUAL = 224  # side of larger images after resizing; torchvision's networks were trained at this size
-MIN_SIDE = 16  # the network halves a small image three times: a smaller one leaves Grad-CAM less than 2x2
 MAX_RATIO = 20  # of the longer side to the shorter: resizing a longer image's shorter side to 256 makes it huge
 MOST = 0.9  # share of small images that must have one size; the others are then bad images
 

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fastai.callback.core import Callback
+from fastai.torch_core import rank_distrib
 
 from data.pictures import read_picture
 from runtime.checked_file import read_json
@@ -29,7 +30,7 @@ def tracked(tool: str, run: Path) -> Iterator[list[Callback]]:
 
     At the end it logs the run's summary, pictures and best weights.
     """
-    if tool == 'none':
+    if tool == 'none' or rank_distrib():  # rank 0 logs for all
         yield []
         return
     logger = import_module(f'callbacks.trackers.{tool}').RunLogger(run, _json(run / 'config.json'))
