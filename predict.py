@@ -23,7 +23,7 @@ warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from in
 
 
 from data.prediction import batches, find_files, probabilities
-from interpret.maps import save_overlays
+from interpret.gradcam_plots import save_overlays
 from runtime.errors import UserError, ends_in_one_line, printable
 from training.saved_run import load_model
 

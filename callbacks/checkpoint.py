@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted training continues to the same result as an uninterrupted one."""
+"""Checkpoints: save the training state, and resume an interrupted training to the same result."""
 
 from pathlib import Path
 from threading import Event
@@ -11,7 +11,7 @@ from fastai.torch_core import get_model, num_distrib
 from torch import Tensor
 
 from callbacks.random_states import all_random_states, restore_random_states
-from callbacks.save_and_reduce import ReduceLROnPlateau
+from callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
 from runtime.errors import UserError, printable
 from runtime.processes import highest, on_rank0
 from runtime.tensor_file import load_tensors, save_tensors

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from data.seeded_loader import batch_at
 from interpret.gradcam import grad_cam
+from interpret.gradcam_plots import plot_map_grid, stamp
 from interpret.label_quality import label_quality
-from interpret.maps import plot_map_grid, stamp
 from runtime.errors import UserError
 from runtime.figures import STYLE, new_figure
 

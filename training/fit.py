@@ -10,7 +10,8 @@ from fastai.learner import Learner
 from callbacks.checkpoint import Checkpoint, load_checkpoint
 from callbacks.eta import ETA
 from callbacks.history import EpochLines, History
-from callbacks.save_and_reduce import SaveLast, plateau_cbs
+from callbacks.reduce_lr_on_plateau import plateau_cbs
+from callbacks.save_model import SaveLast
 from callbacks.slow_weights import Lookahead
 from callbacks.stop_on_nan import StopOnNaN
 from callbacks.triangular_lr import Triangle

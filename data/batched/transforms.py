@@ -106,7 +106,7 @@ class Normalize(nn.Module):
         return x.float().sub_(self.mean).mul_(self.scale)  # not x - mean, which converts 7 times as slowly
 
 
-class Holes(nn.Module):
+class Cutout(nn.Module):
     """CoarseDropout with a fill colour; a hole's columns are top, left, height (0 if there is no hole) and width."""
 
     def __init__(self, t: A.CoarseDropout, size: tuple[int, int], dtype: type):
@@ -157,5 +157,5 @@ STEPS = {
     A.RandomCrop: Crop,
     A.HorizontalFlip: Flip,
     A.Normalize: Normalize,
-    A.CoarseDropout: Holes,
+    A.CoarseDropout: Cutout,
 }

@@ -1,4 +1,3 @@
-'use strict';
 // Without this script the page lists every mistake. The script turns the list into thumbnails, beside a view of one
 // mistake at a time.
 {
@@ -11,7 +10,7 @@
   const cells = [...document.querySelectorAll('.confusion [data-actual]')].map(withButton);
   const reasons = [...document.querySelectorAll('[data-why]')];
   const judgements = [...document.querySelectorAll('button[data-verdict]')];
-  const verdicts = load(); // by the image's index in the data
+  const verdicts = new Verdicts(key);
 
   let pair = null; // the chosen cell of the confusion matrix
   let shown = []; // the items of that cell, sorted
@@ -132,29 +131,14 @@
 
   // Verdicts
 
-  function load() {
-    try {
-      return JSON.parse(localStorage.getItem(`verdicts ${key}`)) ?? {};
-    } catch {
-      return {}; // a browser may block storage for local files; `judge` says so
-    }
-  }
-
   function judge(verdict) {
-    const { id } = current.dataset;
-    if (verdicts[id] === verdict) delete verdicts[id];
-    else verdicts[id] = verdict;
-    try {
-      localStorage.setItem(`verdicts ${key}`, JSON.stringify(verdicts));
-    } catch {
-      byId('unsaved').hidden = false;
-    }
+    byId('unsaved').hidden = verdicts.toggle(current.dataset.id, verdict);
     mark(current);
     showVerdict();
   }
 
   function mark(item) {
-    item.dataset.verdict = verdicts[item.dataset.id] ?? '';
+    item.dataset.verdict = verdicts.of(item.dataset.id);
   }
 
   function showVerdict() {
@@ -165,13 +149,8 @@
   }
 
   function download() {
-    const judged = items.map((item) => item.dataset).filter((o) => o.verdict);
-    const rows = judged.map((o) => [o.file, o.actual, o.predicted, o.verdict]);
-    // spreadsheets read text that begins with one of these as a formula: an apostrophe prevents it
-    const quoted = (text) => `"${text.replace(/^(?=[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`;
-    const csv = [['file', 'actual', 'predicted', 'verdict'], ...rows].map((row) => row.map(quoted).join(',') + '\r\n');
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob(csv, { type: 'text/csv' }));
+    link.href = URL.createObjectURL(new Blob([verdictsCsv(items.map((item) => item.dataset))], { type: 'text/csv' }));
     link.download = 'verdicts.csv';
     link.click();
   }

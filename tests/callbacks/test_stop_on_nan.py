@@ -1,7 +1,7 @@
 import torch
 from fastai.callback.core import Callback
 
-from callbacks.save_and_reduce import plateau_cbs
+from callbacks.reduce_lr_on_plateau import plateau_cbs
 from callbacks.stop_on_nan import StopOnNaN
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from data.prediction import batches, probabilities
-from interpret import maps as maps_module
+from interpret import gradcam_plots
 from interpret.gradcam import grad_cam
-from interpret.maps import plot_overlays, save_overlays
+from interpret.gradcam_plots import plot_overlays, save_overlays
 from runtime.errors import UserError
 from training.saved_run import load_model
 
@@ -38,8 +38,8 @@ def test_shows_the_image_and_lays_each_map_over_it():
 def test_the_map_is_of_the_predicted_class_over_the_true_colours(seen, tmp_path, monkeypatch):
     learn, files, x, preds = seen
     plotted = []
-    monkeypatch.setattr(maps_module, 'plot_overlays', lambda *args: plotted.append(args) or plot_overlays(*args))
-    monkeypatch.setattr(maps_module, 'BATCH', 3)
+    monkeypatch.setattr(gradcam_plots, 'plot_overlays', lambda *args: plotted.append(args) or plot_overlays(*args))
+    monkeypatch.setattr(gradcam_plots, 'BATCH', 3)
     save_overlays(learn, x, preds, [tmp_path / f'{i}.png' for i in range(4)])
     assert sorted(file.name for file in tmp_path.glob('?.png')) == ['0.png', '1.png', '2.png', '3.png']
     for i, (image, maps, title) in enumerate(plotted):
@@ -54,7 +54,7 @@ def test_the_map_is_of_the_predicted_class_over_the_true_colours(seen, tmp_path,
 def test_layers_that_are_not_faithful_are_stamped(seen, tmp_path, monkeypatch):
     learn, _, x, preds = seen
     plotted = []
-    monkeypatch.setattr(maps_module, 'plot_overlays', lambda *args: plotted.append(args[1]) or plot_overlays(*args))
+    monkeypatch.setattr(gradcam_plots, 'plot_overlays', lambda *args: plotted.append(args[1]) or plot_overlays(*args))
     table = pd.DataFrame({'layer': ['layer1', 'layer2', 'layer3', 'layer4'], 'faithful': [True, False, True, True]})
     table.to_csv(learn.path / 'faithfulness.csv', index=False)
     save_overlays(learn, x[:1], preds[:1], [tmp_path / 'a.png'])

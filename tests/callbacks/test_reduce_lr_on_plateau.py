@@ -6,7 +6,7 @@ from fastai.callback.core import Callback
 from fastai.callback.tracker import TrackerCallback
 from fastai.optimizer import SGD
 
-from callbacks.save_and_reduce import plateau_cbs
+from callbacks.reduce_lr_on_plateau import plateau_cbs
 from runtime.errors import UserError
 
 

@@ -1,66 +1,16 @@
-"""Keep the best weights, and cut the learning rate on a plateau: two callbacks that share one monitor."""
+"""Cut the learning rate when the validation loss stops improving, beside SaveModel, which keeps the best weights."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from fastai.callback import tracker
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
-from fastai.callback.tracker import SaveModelCallback, TrackerCallback
-from fastai.torch_core import get_model, rank_distrib
+from fastai.callback.tracker import TrackerCallback
 
+from callbacks.save_model import SaveModel
 from runtime.console import say
 from runtime.errors import UserError
-from runtime.processes import on_rank0
-from runtime.tensor_file import load_tensors, save_tensors
-
-RESTORE = '; restore a copy of it, or train anew (train_fastai.py --config repeats a run)'
-
-
-class SaveModel(SaveModelCallback):
-    """fastai's SaveModelCallback, but it writes atomically and never loads an earlier fit's weights."""
-
-    def before_fit(self):
-        """Reset: nothing is saved yet in this fit."""
-        super().before_fit()
-        self.saved = False
-
-    @property
-    def file(self) -> Path:
-        """The file of the best weights."""
-        return self.learn.path / self.learn.model_dir / f'{self.fname}.pth'
-
-    def after_epoch(self):
-        """Save if the monitor improved."""
-        TrackerCallback.after_epoch(self)
-        if self.new_best:
-            self._save()
-
-    def _save(self):
-        on_rank0(save_tensors)(get_model(self.model).state_dict(), self.file)
-        self.saved = True
-
-    def state_dict(self) -> dict:
-        return {'best': self.best, 'saved': self.saved}
-
-    def load_state_dict(self, state: dict):
-        """Raise UserError now, rather than after the last epoch, if the best weights are missing or damaged."""
-        self.best, self.saved = state['best'], state['saved']
-        if not self.saved or rank_distrib():
-            return
-        if not self.file.exists():
-            raise UserError(f'the best weights so far, {self.file}, are missing' + RESTORE)
-        load_tensors(self.file, RESTORE)
-
-    def after_fit(self):
-        """Load the best weights; UserError if the monitor never improved, so that none were saved."""
-        if not self.saved:
-            lr = self.opt.hypers[-1]['lr']
-            raise UserError(
-                f'{self.monitor} never got better than {self.best}: no weights are kept. Try an lr below {lr:.2g}'
-            )
-        self.model.load_state_dict(on_rank0(load_tensors)(self.file))
 
 
 class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
@@ -109,10 +59,3 @@ def plateau_cbs(
     """
     better = {'monitor': monitor, 'comp': comp, 'min_delta': min_delta}
     return [SaveModel(fname=fname, **better), ReduceLROnPlateau(patience=patience, factor=factor, **better)]
-
-
-class SaveLast(SaveModel):
-    """SaveModel for a training without validation images: saves after each epoch, so the last weights are kept."""
-
-    def after_epoch(self):
-        self._save()
