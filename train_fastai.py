@@ -51,6 +51,7 @@ from runtime.errors import UserError, ends_in_one_line, printable
 from runtime.processes import first_on_its_machine, on_rank0, one_of_several
 from runtime.run_folder import locked, name_changes, open_run, remove_leftovers, resume_hint
 from training import LRSweep, find_lr, fit, get_learner
+from training.auto_recipe import auto_recipe
 from training.compile import refuse_uncompilable
 from training.finished import is_finished, marked_unfinished
 from training.lr_finder import choose_lr
@@ -83,7 +84,10 @@ def main(**options: Any) -> None:
 def start(given: dict[str, Any], repeated: str | None = None) -> None:
     """Train and review in a new run folder, with the options `given`, else those of the `repeated` run."""
     saved = on_rank0(read_config)(Path(expanduser(repeated))) if repeated else None
-    config = resolve_config(given, saved.config if saved else None)
+    base = saved.config if saved else None
+    if given.get('recipe', None if saved else 'auto') == 'auto':
+        given['recipe'] = auto_recipe(resolve_config({**given, 'recipe': 'plateau'}, base))
+    config = resolve_config(given, base)
     config = replace(config, recipe=check_network(config.recipe))
     learn = load(config, Path(expanduser(config.out)))
     if saved:

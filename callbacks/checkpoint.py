@@ -10,8 +10,8 @@ from fastai.learner import Learner
 from fastai.torch_core import get_model, num_distrib
 from torch import Tensor
 
+from callbacks.averaged_weights import AveragedWeights
 from callbacks.random_states import all_random_states, restore_random_states
-from callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
 from runtime.errors import UserError, printable
 from runtime.processes import highest, on_rank0
 from runtime.tensor_file import load_tensors, save_tensors
@@ -30,7 +30,7 @@ class Checkpoint(Callback):
     too. With several processes, all save after the same batch, and rank 0 writes.
     """
 
-    order = ReduceLROnPlateau.order + 1  # after an epoch the learning rate may just have been cut
+    order = AveragedWeights.order + 1  # after an epoch all that is saved has changed, also the learning rate
 
     def __init__(self, folder: Path, minutes: float, stop: Event, identity: dict, state: dict | None = None):
         self.folder, self.minutes, self.stop, self.identity, self.state = folder, minutes, stop, identity, state

@@ -47,11 +47,8 @@ class ETA(Callback):
         epochs = '1 epoch' if left == 1 else f'{left} epochs'
         say(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
         if device == 'cpu' and total > 3600:
-            running = self.learn.recipe.arch  # only speedrun has SpeedNet's smallest network
-            print(
-                '  to try it in minutes: --data digits, or --fraction 0.1 --epochs 5; '
-                f'{"" if running == SPEEDRUN.arch else "for a CPU: --recipe speedrun; "}Colab has free GPUs'
-            )
+            faster = '' if self.learn.recipe.name == SPEEDRUN.name else 'for a CPU: --recipe speedrun; '
+            print(f'  to try it in minutes: --data digits, or --fraction 0.1 --epochs 5; {faster}Colab has free GPUs')
 
 
 def in_words(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
+from torch import Tensor, nn
 
 EVERY, DECAY = 5, 0.95**5
 
@@ -14,13 +15,13 @@ class Lookahead(Callback):
     """
 
     def before_fit(self):
-        self.slow = {name: v.clone() for name, v in self._weights().items()}
+        self.slow = {name: v.clone() for name, v in float_weights(self.model).items()}
 
     def after_batch(self):
         done, total = self.epoch * self.n_iter + self.iter + 1, self.n_epoch * self.n_iter
         if self.training and (done % EVERY == 0 or done == total):
             keep = DECAY * (done / total) ** 3 if done < total else 1.0
-            for name, v in self._weights().items():
+            for name, v in float_weights(self.model).items():
                 v.copy_(self.slow[name].lerp_(v, 1 - keep))
 
     def after_fit(self):
@@ -34,6 +35,7 @@ class Lookahead(Callback):
         for name, v in self.slow.items():
             v.copy_(state['slow'][name])
 
-    def _weights(self) -> dict:
-        weights = get_model(self.model).state_dict()
-        return {name: v.detach() for name, v in weights.items() if v.is_floating_point()}
+
+def float_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights and buffers of `model` by name, detached, without integers such as BatchNorm's count of batches."""
+    return {name: v.detach() for name, v in get_model(model).state_dict().items() if v.is_floating_point()}

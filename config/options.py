@@ -107,7 +107,9 @@ OVERRIDES = {
         'recipe', "learning rate; auto is a sweep's, or the recipe's own",
     ),
 }  # fmt: skip
-RECIPE_NAME = _option('plateau', Choice(list(RECIPES)), 'recipe', 'how to train')
+RECIPE_NAME = _option(
+    'auto', Choice(['auto', *RECIPES]), 'recipe', 'how to train; auto chooses by the images and the hardware'
+)
 
 
 def check(name: str, values: Any, value: Any) -> None:

@@ -6,7 +6,9 @@ from contextlib import nullcontext
 import pandas as pd
 from fastai.callback.core import Callback
 from fastai.learner import Learner
+from fastcore.basics import risinstance
 
+from callbacks.averaged_weights import AveragedWeights
 from callbacks.checkpoint import Checkpoint, load_checkpoint
 from callbacks.eta import ETA
 from callbacks.history import EpochLines, History
@@ -14,6 +16,7 @@ from callbacks.reduce_lr_on_plateau import plateau_cbs
 from callbacks.save_model import SaveLast
 from callbacks.slow_weights import Lookahead
 from callbacks.stop_on_nan import StopOnNaN
+from callbacks.test_time_views import MeanOverViews
 from callbacks.triangular_lr import Triangle
 from data.prediction import refuse_to_train
 from runtime.errors import UserError, printable
@@ -62,6 +65,8 @@ def fit(
     ]  # fmt: skip
     if recipe.lookahead:
         cbs.append(Lookahead())
+    if recipe.average:
+        cbs.append(AveragedWeights(recipe.average))
     if not shows_bars():
         cbs.append(EpochLines())
     mine, state = identity(learn), on_rank0(load_checkpoint)(models) if resume else None
@@ -75,7 +80,8 @@ def fit(
         checkpoint = Checkpoint(models, checkpoint_minutes, stop, mine, state)
         try:
             fast = compiled(learn.model) if compile else nullcontext()
-            with shared_training(learn), fast:
+            one_view = learn.removed_cbs(learn.cbs.filter(risinstance(MeanOverViews)))  # six take six times as long
+            with shared_training(learn), fast, one_view:
                 learn.fit(epochs, lrs, cbs=[*cbs, checkpoint])
         finally:
             checkpoint.forget_place(learn)

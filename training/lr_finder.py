@@ -69,7 +69,7 @@ class LRSweep:
             raise ValueError('losses are numbers')  # a sweep that diverges has NaN or infinity
         if not len(sweep.lrs) == len(sweep.losses) > 0 or sweep.lrs != sorted(sweep.lrs):
             raise ValueError('lrs rise, each has a loss')
-        if sweep.rule not in (*RULES, 'none', 'fallback') or sweep.suggestions.keys() - RULES:
+        if sweep.rule not in (*RULES, 'none', 'own', 'fallback') or sweep.suggestions.keys() - RULES:
             raise ValueError(f'a rule is one of {", ".join(RULES)}')
         if not isinstance(sweep.reason, str) or len(sweep.reason) > 1000:
             raise ValueError('reason is a sentence')
@@ -101,8 +101,8 @@ def find_lr(learn: Learner) -> LRSweep:
         restore()
     lrs, losses = learn.recorder.lrs, [float(loss) for loss in learn.recorder.losses]
     suggestions = suggest(lrs, losses, steps)
-    if recipe.lr_rule == 'none':
-        lr, rule, reason = recipe.lr, 'none', 'the recipe has its own, tuned together with the rest of it'
+    if recipe.lr_rule in ('none', 'own'):
+        lr, rule, reason = recipe.lr, recipe.lr_rule, "the recipe's; the sweep is drawn for comparison"
     elif recipe.lr_rule in suggestions:
         lr, rule = suggestions[recipe.lr_rule], recipe.lr_rule
         reason = f'{IN_WORDS[rule]}, over {len(lrs)} steps from {lrs[0]:.0e} to {lrs[-1]:.2g}'

@@ -14,7 +14,7 @@ from callbacks.checkpoint import load_checkpoint
 from runtime.errors import UserError
 from train_fastai import fit
 
-RECIPE = replace(TINY, dropout=0.5, patience=1)  # dropout draws from torch's random state
+RECIPE = replace(TINY, dropout=0.5, patience=1, average=0.5)  # dropout draws from torch's random state
 EPOCHS = 4  # of 4 batches
 
 
@@ -288,7 +288,7 @@ def test_ctrl_c_saves_a_checkpoint_after_the_batch_and_stops(learner, uninterrup
 @pytest.mark.parametrize('place', [(0, 3), (1, 1), (2, 5)])
 @pytest.mark.parametrize('minutes', [0, 60])
 def test_schedule_lookahead_and_muon_resume_exactly(learner, place, minutes):
-    parts = {'schedule': 'triangle', 'lookahead': True, 'bias_lr': 64.0, 'muon': 0.5}
+    parts = {'schedule': 'triangle', 'lookahead': True, 'bias_lr': 64.0, 'muon': 0.5, 'average': 0.0}
 
     def start(seed):
         set_seed(seed)

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from fastai.callback.fp16 import AMPMode, MixedPrecision
+from tiny import TINY
 from torch import Tensor
 
 from callbacks.test_time_views import MeanOverViews
+from train_fastai import fit
 
 
 def six_views(x):
@@ -58,3 +62,12 @@ def test_training_uses_no_views(learner):
     learn.fit(1, 0.01)
     assert runs.count(True) == 4  # batches
     assert runs.count(False) == 6 * len(learn.dls.valid)
+
+
+def test_our_fit_validates_with_one_view_and_predicts_with_six_afterwards(learner):
+    learn, runs = learner(replace(TINY, test_views=True)), []
+    learn.model.register_forward_hook(lambda module, args, out: runs.append(module.training))
+    fit(learn, 1, 0.01)
+    assert runs.count(False) == len(learn.dls.valid)
+    learn.get_preds(dl=learn.dls[2])
+    assert runs.count(False) == len(learn.dls.valid) + 6 * len(learn.dls[2])

@@ -14,6 +14,7 @@ from fastai.callback.schedule import minimum, slide, steep, valley
 from PIL import Image
 from tiny import TINY
 
+from config.recipes import REFERENCE
 from runtime.errors import UserError
 from training.lr_finder import LRSweep, choose_lr, find_lr, suggest
 
@@ -129,6 +130,16 @@ def test_a_recipe_may_have_its_own_rate_and_groups(learner):
     sweep = find_lr(learn)
     assert (sweep.lr, sweep.rule) == (0.123, 'none')
     assert sweep.lrs[0] == pytest.approx(1e-4)  # the last group's: fastai logs it as the rate of all
+
+
+def test_the_reference_trains_at_the_published_rate_beside_a_sweep(learner, capsys):
+    learn = learner(replace(TINY, lr=REFERENCE.lr, lr_rule=REFERENCE.lr_rule))
+    assert choose_lr(learn)[0] == 0.0204
+    assert capsys.readouterr().out == "lr 0.0204: own, the recipe's; the sweep is drawn for comparison\n"
+    saved = json.loads((learn.path / 'sweep.json').read_text())
+    assert (saved['lr'], saved['rule'], len(saved['lrs'])) == (0.0204, 'own', TINY.sweep_steps)
+    assert (learn.path / 'plots/lr_find.png').is_file()
+    assert choose_lr(learn)[0] == 0.0204  # from sweep.json
 
 
 SWEEP = {
