@@ -45,7 +45,7 @@ def test_options_override_values_of_the_recipe():
     ({'arch': 'vgg11', 'recipe': 'speedrun'}, '--arch: this recipe is made for its own small network'),
     ({'pretrained': True, 'recipe': 'speedrun'}, '--pretrained: this recipe is made for its own small network'),
     ({'size': 15}, '--size 15: from 16 to 4096 pixels'),
-    ({'recipe': 'soup'}, '--recipe soup: one of plateau, reference, speedrun, hour'),
+    ({'recipe': 'soup'}, '--recipe soup: one of auto, plateau, reference, speedrun, hour'),
     ({'recipe': []}, r'--recipe \[\]: one of'),
     ({'epochs': 0}, '--epochs 0: at least 1'),
     ({'bs': 1}, '--bs 1: at least 2, since BatchNorm needs more images'),
