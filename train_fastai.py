@@ -141,9 +141,9 @@ def finish(learn: Learner, config: Config, run: Path, resume: bool = False) -> N
         report_left_out(run, learn.dls.left_out)
         write_duplicates(run, learn.dls.duplicates)
         draw_samples(learn.dls, run)
-        lr, seconds = choose_lr(learn)
+        lr = choose_lr(learn)
         history = fit(learn, None, lr, config.checkpoint_minutes, resume, cbs, config.compile)
-        review_run(learn, history, config, lr, seconds + history.seconds.sum())
+        review_run(learn, history, config)
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ from runtime.figures import save_figure
 from runtime.files import fingerprint_contents, replacing, write_json
 from runtime.processes import on_rank0
 from runtime.run_folder import locked
+from training.lr_finder import read_sweep
 from training.plots import plot_history, plot_history_panels
 from training.saved_run import load_run, read_history, read_summary
 
@@ -59,27 +60,37 @@ JPEG_CIFAR10 = '60b2c77e732cde089eaff5a1b8a3827c9ac7e376cd38fc069e8789e96b73b236
 COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
-@on_rank0
-def review_run(learn: Learner, history: pd.DataFrame, config: Config, lr: float, seconds: float) -> None:
+def review_run(learn: Learner, history: pd.DataFrame, config: Config) -> GradCAMInterpretation | None:
     """Review the kept weights and write the results of a finished run: pictures, tables, summary, card and page.
 
-    `lr` is the highest learning rate; `seconds` is the duration of sweep and training. A run that was killed after its
-    page was written keeps the page.
+    Returns the interpretation; None on ranks other than 0, and for a run that was killed after its page was written,
+    which keeps the page.
     """
+    interps = []  # a list, since an interpretation is too large to be sent to the other ranks
+    on_rank0(lambda: interps.append(_review_once(learn, history, config)))()
+    return interps[0] if interps else None
+
+
+def _review_once(learn: Learner, history: pd.DataFrame, config: Config) -> GradCAMInterpretation | None:
     run = learn.path
     page, weights = run / 'report.html', run / 'models/best.pth'
     if page.is_file() and page.stat().st_mtime >= weights.stat().st_mtime:
         return print(f'the review is complete: {printable(page)}')
     save_figure(plot_history(history), run / 'plots/accuracy.png')
     save_figure(plot_history_panels(history), run / 'plots/accuracy_loss.png')
-    _write_review(learn, history, config, lr, seconds)
+    sweep = read_sweep(learn)
+    lr, seconds = (sweep.lr, sweep.seconds) if sweep else (learn.recipe.lr, 0.0)
+    return _write_review(learn, history, config, lr, seconds + history.seconds.sum())
 
 
-def _write_review(learn: Learner, history: pd.DataFrame, config: Config, lr: float, seconds: float) -> None:
+def _write_review(
+    learn: Learner, history: pd.DataFrame, config: Config, lr: float, seconds: float
+) -> GradCAMInterpretation:
     """Review the test set, write `summary.json`, the model card and the page, and print the accuracies.
 
-    The course project's accuracies are shown if the test images are CIFAR-10's, and the test accuracy without leaked
-    images if training or validation has some of the test images.
+    `lr` is the highest learning rate; `seconds` is the duration of sweep and training. The course project's accuracies
+    are shown if the test images are CIFAR-10's, and the test accuracy without leaked images if training or validation
+    has some of the test images.
     """
     test_selected_on = config.valid == 'test'
     course = COURSE_PROJECT if _tests_on_cifar10(learn, config) else None
@@ -117,6 +128,7 @@ def _write_review(learn: Learner, history: pd.DataFrame, config: Config, lr: flo
         print('This test accuracy is optimistic: the epoch was chosen on the test set.')
     print(f'weights, tables and pictures: {printable(learn.path)}')
     print(f'page to review the mistakes: {printable(learn.path / "report.html")}')
+    return interp
 
 
 def _not_leaked(interp: GradCAMInterpretation) -> torch.Tensor:

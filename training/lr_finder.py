@@ -113,24 +113,30 @@ def find_lr(learn: Learner) -> LRSweep:
 
 
 @on_rank0
-def choose_lr(learn: Learner) -> tuple[float, float]:
-    """Return a run's learning rate (the recipe's own, or found by a sweep) and the seconds that the sweep took.
+def choose_lr(learn: Learner) -> float:
+    """Return a run's learning rate: the recipe's own, or found by a sweep.
 
     The sweep is saved in the run folder `learn.path`, as sweep.json and as a plot; an existing one is reused. Raises
     UserError if sweep.json is invalid.
     """
     if learn.recipe.lr_rule == 'none':
-        return learn.recipe.lr, 0.0
-    file, picture = learn.path / 'sweep.json', learn.path / 'plots/lr_find.png'
-    if file.is_file():
-        sweep = read_json(file, 'sweep', LRSweep.from_dict, nan=True, way_out='delete it, to sweep again')
-    else:
+        return learn.recipe.lr
+    sweep, picture = read_sweep(learn), learn.path / 'plots/lr_find.png'
+    if not sweep:
         sweep = find_lr(learn)
-        write_json(file, asdict(sweep))
+        write_json(learn.path / 'sweep.json', asdict(sweep))
     if not picture.is_file():
         save_figure(plot_sweep(sweep), picture)
     print(f'lr {sweep.lr:.3g}: {sweep.rule}, {printable(sweep.reason)}')
-    return sweep.lr, sweep.seconds
+    return sweep.lr
+
+
+def read_sweep(learn: Learner) -> LRSweep | None:
+    """The sweep of a run, or None if it has none, as with a recipe's own rate; UserError if sweep.json is invalid."""
+    file = learn.path / 'sweep.json'
+    if learn.recipe.lr_rule == 'none' or not file.is_file():
+        return None
+    return read_json(file, 'sweep', LRSweep.from_dict, nan=True, way_out='delete it, to sweep again')
 
 
 def suggest(lrs: list[float], losses: list[float], steps: int) -> dict[str, float]:

@@ -17,6 +17,16 @@ from runtime.files import write_json
 from runtime.tensor_file import load_tensors
 from training.learner import get_learner
 
+SWEEP = {
+    'lr': 0.2,
+    'rule': 'valley',
+    'reason': 'half way along',
+    'suggestions': {'valley': 0.2},
+    'lrs': [0.1, 0.2, 1.0],
+    'losses': [2.0, 1.0, 3.0],
+    'seconds': 4.0,
+}
+
 
 @pytest.fixture
 def ended(tmp_path, monkeypatch, capsys):
@@ -43,7 +53,11 @@ def ended(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         learn = get_learner(dls, TINY, run)
         learn.model.load_state_dict(load_tensors(run / 'models/best.pth'))
-        review_run(learn, history, read_config(run).config, 0.1, 1.0)
+        write_json(run / 'sweep.json', SWEEP)
+        interp = review_run(learn, history, read_config(run).config)
+        assert interp.losses.mean().item() == summary_of(run)['test_loss']
+        assert (summary_of(run)['lr'], summary_of(run)['seconds']) == (0.2, 1.0 + 4.0)
+        assert review_run(learn, history, read_config(run).config) is None  # the page exists
         return capsys.readouterr().out, run
 
     return end

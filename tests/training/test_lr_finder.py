@@ -16,7 +16,7 @@ from tiny import TINY
 
 from config.recipes import REFERENCE
 from runtime.errors import UserError
-from training.lr_finder import LRSweep, choose_lr, find_lr, suggest
+from training.lr_finder import LRSweep, choose_lr, find_lr, read_sweep, suggest
 
 
 def state(learn):
@@ -177,7 +177,8 @@ def test_a_sweep_json_of_other_values_is_refused_or_can_be_used(place, tmp_path)
         holder[place[-1]] = odd
         file.write_text(json.dumps(content))
         if json.dumps(odd) in FINE.get(place, ()):
-            assert isinstance(sum(choose_lr(learn)), float)
+            assert choose_lr(learn) == SWEEP['lr']
+            assert read_sweep(learn).seconds == content['seconds']
             assert (tmp_path / 'plots/lr_find.png').stat().st_size
             continue
         with pytest.raises(
