@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interpret.hooks import default_layers, explaining, hooked, original, plain
+from interpret.hooks import NoMaps, default_layers, explaining, hooked, original, plain
 
 
 def grad_cam(
@@ -23,7 +23,8 @@ def grad_cam(
     N x H x W in [0, 1]; a constant map is 0. `raw` maps are N x h x w, unscaled. N x K targets give N x K x ... maps.
 
     The model runs in eval mode without autocast and is left as it was; convolutions on a GPU may use TF32, PyTorch's
-    default. Raises ValueError for bad targets and for layers without a map (1x1, not N x C x h x w, ...), by name.
+    default. Raises NoMaps for layers without a map (1x1, not N x C x h x w, ...), by name, and ValueError for bad
+    targets and for layers that aren't in the model.
 
     Selvaraju et al. 2017, Grad-CAM: https://arxiv.org/abs/1610.02391
     """
@@ -62,21 +63,21 @@ def _forward(model: nn.Module, x: Tensor, names: list[str]) -> tuple[Tensor, dic
 
     def keep(name, module, args, out):
         if not isinstance(out, Tensor) or out.ndim != 4:
-            raise ValueError(f'layer {name!r} returns {_shape(out)}, not N x C x h x w: choose another')
+            raise NoMaps(f'layer {name!r} returns {_shape(out)}, not N x C x h x w: choose another')
         if out.shape[-2:] == (1, 1):
             why = f'is 1x1 for {x.shape[-2]}x{x.shape[-1]} images, so it has no map'
-            raise ValueError(f'layer {name!r} {why}: choose an earlier layer, larger images or fewer strides')
+            raise NoMaps(f'layer {name!r} {why}: choose an earlier layer, larger images or fewer strides')
         if name in acts:
-            raise ValueError(f'layer {name!r} runs several times in one forward pass: choose the block around it')
+            raise NoMaps(f'layer {name!r} runs several times in one forward pass: choose the block around it')
         acts[name] = out.clone().requires_grad_()  # a copy: a skip connection may use `out` too
         return acts[name].clone()  # another copy: the next layer may work in place
 
     with hooked(model, names, keep):
         logits = model(plain(x))
     if idle := [name for name in names if name not in acts]:
-        raise ValueError(f'the forward pass does not run these layers: {idle}')
+        raise NoMaps(f'the forward pass does not run these layers: {idle}')
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-        raise ValueError(f'the model returns {_shape(logits)} for {len(x)} images: Grad-CAM needs N x classes logits')
+        raise NoMaps(f'the model returns {_shape(logits)} for {len(x)} images: Grad-CAM needs N x classes logits')
     return logits, {name: acts[name] for name in names}
 
 
@@ -104,7 +105,7 @@ def _weights(logits: Tensor, acts: dict[str, Tensor], classes: Tensor) -> list[T
         one_hot = F.one_hot(classes, logits.shape[1]).to(logits.dtype)
         grads = torch.autograd.grad(logits, list(acts.values()), one_hot, retain_graph=True, allow_unused=True)
     if unused := [name for name, grad in zip(acts, grads, strict=True) if grad is None]:
-        raise ValueError(f'the logits do not depend on these layers: {unused}')
+        raise NoMaps(f'the logits do not depend on these layers: {unused}')
     return [grad.float().mean((-2, -1)) for grad in grads]
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from interpret.gradcam import grad_cam
+from interpret.hooks import NoMaps
 from runtime.checked_file import read_table
 from runtime.errors import UserError
 from runtime.figures import STYLE, lay_over, new_figure, save_figure
@@ -72,7 +73,7 @@ def save_overlays(learn: Learner, x: TensorImage, preds: Tensor, files: list[Pat
         batch = slice(start, start + BATCH)
         try:
             maps = grad_cam(learn.model, x[batch], classes[batch])
-        except ValueError as e:
+        except NoMaps as e:
             raise UserError(f'no Grad-CAM: {e}') from e
         heads = [f'{layer}\n{stamp(table, layer)}'.rstrip() for layer in maps]
         for i, cams in enumerate(zip(*map(to_np, maps.values()), strict=True), start):

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 
 
+class NoMaps(ValueError):
+    """The model, or a layer of it, has no Grad-CAM map."""
+
+
 def original(model: nn.Module) -> nn.Module:
     """The module inside a `torch.compile` wrapper, whose layer names have no prefix."""
     return getattr(model, '_orig_mod', model)
@@ -51,6 +55,7 @@ def default_layers(model: nn.Module, x: Tensor) -> list[str]:
     """Names of a ResNet's four stages; else of the last layer at each resolution that `x` (N x C x H x W) goes through.
 
     Of nested layers, the outermost is chosen: a whole block, not a part of it or the first part of the next block.
+    Raises NoMaps if no layer has a map.
     """
     model = original(model)
     if all(hasattr(model, stage) for stage in RESNET_STAGES):
@@ -76,5 +81,5 @@ def default_layers(model: nn.Module, x: Tensor) -> list[str]:
         if is_map and runs[name] == 1 and name.count('.') <= chosen.get(size, name).count('.'):
             chosen[size] = name
     if not chosen:
-        raise ValueError(f'no layer of {type(model).__name__} has a map larger than 1x1 for {H}x{W} images')
+        raise NoMaps(f'no layer of {type(model).__name__} has a map larger than 1x1 for {H}x{W} images')
     return list(chosen.values())

@@ -15,6 +15,7 @@ from data.duplicates import about_leaked, leaked, write_duplicates
 from data.verify import unbalanced_line
 from interpret.confusion import plot_confusion
 from interpret.faithfulness import faithfulness
+from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
 from interpret.per_class import per_class
 from interpret.report.model_card import write_card
@@ -43,7 +44,7 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
     save_figure(plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     try:
         interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))
-    except ValueError as e:
+    except NoMaps as e:
         print(f'no Grad-CAM: {e}')
         return interp
     with replacing(out / 'faithfulness.csv') as part:

@@ -14,6 +14,7 @@ from matplotlib import colormaps
 
 from data.pictures import read_picture
 from interpret.gradcam import grad_cam
+from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
 from interpret.per_class import per_class
 from interpret.report.embedded import embedded_image, embedded_maps, in_base64
@@ -43,7 +44,7 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
     It shows the run folder's summary.json, config.json, history.csv and plots/, if they exist, the Grad-CAM maps of
     `layers` (as in `grad_cam`) and `interp.faithfulness`. The page is one file of at most 25 MB: if not all mistakes
     fit with their images, or maps, it keeps those with the highest loss and says so. A model without maps gets a page
-    without maps; raises ValueError if `layers` are given and have none.
+    without maps; raises NoMaps if `layers` are given and have none.
     """
     run, name = Path(run), Path(run).resolve().name
     table = interp.mistakes(k=None)
@@ -139,7 +140,7 @@ def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[li
         classes = torch.stack([decoded, targs], 1)
         try:
             cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
-        except ValueError:
+        except NoMaps:
             if layers is not None:
                 raise
             return

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import convnext_tiny, get_model, mobilenet_v3_small, resnet18, vgg11_bn
 
 from interpret.gradcam import grad_cam
-from interpret.hooks import default_layers
+from interpret.hooks import NoMaps, default_layers
 from models.resnet import cifar_resnet18
 
 
@@ -467,18 +467,18 @@ def test_default_layers_have_a_map(x):
 
 
 def test_frozen_and_no_layer_matters(x):
-    with pytest.raises(ValueError, match=r"do not depend on these layers: \['aside'\]"):
+    with pytest.raises(NoMaps, match=r"do not depend on these layers: \['aside'\]"):
         grad_cam(Odd().requires_grad_(False), x, layers=['aside'])
 
 
 def test_a_stock_resnet_is_too_deep_for_small_images(x):
-    with pytest.raises(ValueError, match=r"layer 'layer4' is 1x1 for 32x32 images"):
+    with pytest.raises(NoMaps, match=r"layer 'layer4' is 1x1 for 32x32 images"):
         grad_cam(resnet18(), torch.randn(2, 3, 32, 32))
 
 
 def test_no_layer_has_a_map(x):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
-    with pytest.raises(ValueError, match='no layer of Sequential has a map larger than 1x1 for 8x8 images'):
+    with pytest.raises(NoMaps, match='no layer of Sequential has a map larger than 1x1 for 8x8 images'):
         grad_cam(model, x)
 
 
@@ -513,5 +513,5 @@ def test_bad_targets(small, x, targets, match):
 )
 def test_not_logits(small, x, head, shape):
     small.head = head
-    with pytest.raises(ValueError, match=rf'the model returns {shape} for 4 images'):
+    with pytest.raises(NoMaps, match=rf'the model returns {shape} for 4 images'):
         grad_cam(small, x, layers=['stem'])

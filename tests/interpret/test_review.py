@@ -1,7 +1,23 @@
 import csv
 
+import pytest
+from torch import nn
+
 from data.verify import write_bad_images
 from interpret.review import review
+
+
+def test_only_a_model_without_maps_is_reviewed_without_them(learner, tmp_path, capsys, monkeypatch):
+    learn = learner()
+    conv = learn.model
+    learn.model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
+    with learn.no_bar():
+        assert review(learn, tmp_path / 'out').faithfulness is None
+        assert 'no Grad-CAM: no layer of Sequential has a map larger than 1x1' in capsys.readouterr().out
+        learn.model = conv
+        monkeypatch.setattr('interpret.gradcam.rescale', lambda cam: int('a bug'))
+        with pytest.raises(ValueError, match='a bug'):
+            review(learn, tmp_path / 'out')
 
 
 def column(file, name):

@@ -20,6 +20,7 @@ from tiny import tiny_dls, tiny_net, write_images
 from torchvision.models import resnet18
 
 from interpret.gradcam import grad_cam
+from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
 from interpret.report import page as page_module
 from interpret.report.page import write_report
@@ -498,7 +499,7 @@ def test_if_not_all_maps_fit_the_worst_mistakes_have_maps(made, browser, tmp_pat
 def test_a_model_without_maps_has_a_page(made, browser, tmp_path):
     interp = interpret(made.images, ANSWERS)
     interp.learn.model = resnet18(num_classes=3)  # its last layers are 1x1 for 16x16 images
-    with pytest.raises(ValueError, match="'layer4' is 1x1"):
+    with pytest.raises(NoMaps, match="'layer4' is 1x1"):
         write_report(interp, tmp_path, layers=['layer4'])
     with opened(browser, write_report(interp, tmp_path)) as page:
         expect(page.get_by_text('No layer of this model has a Grad-CAM map.')).to_be_visible()
