@@ -49,7 +49,7 @@ from models import cifar_resnet18, with_network
 from models.build import check_network
 from runtime.errors import UserError, ends_in_one_line, printable
 from runtime.processes import first_on_its_machine, on_rank0, one_of_several
-from runtime.run_folder import locked, name_changes, open_run, remove_leftovers, resume_hint
+from runtime.run_folder import locked, name_changes, open_run, refuse_name, remove_leftovers, resume_hint
 from training import LRSweep, find_lr, fit, get_learner
 from training.auto_recipe import auto_recipe
 from training.compile import refuse_uncompilable
@@ -89,6 +89,7 @@ def start(given: dict[str, Any], repeated: str | None = None) -> None:
         given['recipe'] = auto_recipe(resolve_config({**given, 'recipe': 'plateau'}, base))
     config = resolve_config(given, base)
     config = replace(config, recipe=check_network(config.recipe))
+    on_rank0(refuse_name)(config.out, config.name)
     learn = load(config, Path(expanduser(config.out)))
     if saved:
         name_changes(saved.environment)

@@ -35,10 +35,19 @@ LIBRARIES = (
 )  # fmt: skip
 
 
+def refuse_name(out: str | Path, name: str | None) -> None:
+    """Raise UserError if no run can be created as `out`/`name`: it isn't the name of one folder, or it is taken."""
+    if name is None:
+        return
+    if Path(name).name != name or name == '..' or len(os.fsencode(name)) > 255:
+        raise UserError(f'--name {name}: must be one folder name of at most 255 bytes; --out sets where it goes')
+    if (run := Path(expanduser(out)) / name).exists():
+        raise UserError(f'{run} exists: choose another --name, or continue it with --resume {run}')
+
+
 def new_run(out: str | Path, name: str | None, config: dict) -> Path:
     """Create `out`/`name` (default: a time stamp) with its config.json, atomically; UserError if that fails."""
-    if name is not None and (Path(name).name != name or name == '..' or len(os.fsencode(name)) > 255):
-        raise UserError(f'--name {name}: must be one folder name of at most 255 bytes; --out sets where it goes')
+    refuse_name(out, name)
     out, stamp = Path(expanduser(out)), datetime.now().strftime('%Y%m%d-%H%M%S')
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -50,8 +59,7 @@ def new_run(out: str | Path, name: str | None, config: dict) -> Path:
                 run = out / (name or (stamp if i == 1 else f'{stamp}-{i}'))  # two runs may start in the same second
                 if not run.exists():
                     return new.rename(run)
-                if name:
-                    raise UserError(f'{run} exists: choose another --name, or continue it with --resume {run}')
+                refuse_name(out, name)
     except OSError as e:
         raise UserError(f"can't create a run in {out} ({e.strerror}): choose another --out") from e
 

@@ -150,6 +150,15 @@ def test_an_existing_name_is_refused(finished, command):
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*')} == before
 
 
+def test_a_bad_or_taken_name_is_refused_before_the_images_are_loaded(tmp_path, command):
+    (tmp_path / 'taken').mkdir()
+    for name, said in ('taken', f'{tmp_path}/taken exists: choose another --name'), ('a/b', '--name a/b: must be one'):
+        code, _, err = command(data=tmp_path / 'no such', out=tmp_path, name=name)
+        assert code == 2
+        assert err.startswith(f'train_fastai.py: {said}')
+    assert [file.name for file in tmp_path.iterdir()] == ['taken']
+
+
 def test_another_review_gives_the_same_results_even_with_moved_images(finished, command):
     folder, _ = finished
     tables = (
