@@ -65,7 +65,7 @@ __all__ = [
 
 def main(**options: Any) -> None:
     """Run the command with the command line's `options`, named with underscores; SystemExit for an error."""
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    given = {name: value for name, value in options.items() if value is not None}
     modes = [mode for mode in MODES if mode in given]
     earlier = given.pop(modes[0]) if modes else None
     with ends_in_one_line('train_fastai.py'), one_of_several():

@@ -1,6 +1,6 @@
 """The argument parsers. They import only the standard library, so help and errors appear at once."""
 
-from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -52,12 +52,14 @@ def train_parser() -> Parser:
     options = {'recipe': RECIPE_NAME, **OVERRIDES, **{o.name: o for o in fields(Config) if o.metadata}}
     for name, option in options.items():
         about = option.metadata
-        values, flag = about['values'], '--' + name.replace('_', '-')
+        values, text = about['values'], f'{about["help"]} (default: {about["shown"]})'
         if isinstance(values, Flag):
-            groups[about['group']].add_argument(flag, action='store_true', help=about['help'])
-            continue
-        kind = {'choices': values.names} if isinstance(values, Choice) else {'type': values, 'metavar': values.metavar}
-        groups[about['group']].add_argument(flag, help=f'{about["help"]} (default: {about["shown"]})', **kind)
+            kind, text = {'action': BooleanOptionalAction}, about['help']  # --no-... turns off what --config RUN has on
+        elif isinstance(values, Choice):
+            kind = {'choices': values.names}
+        else:
+            kind = {'type': values, 'metavar': values.metavar}
+        groups[about['group']].add_argument(f'--{name.replace("_", "-")}', help=text, **kind)
     modes = parser.add_argument_group('earlier runs')
     for mode, text in MODES.items():
         modes.add_argument(f'--{mode}', metavar='RUN', help=text)

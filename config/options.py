@@ -1,4 +1,4 @@
-"""Every option of a run in one frozen object: default, range, help text and conflicts."""
+"""The options of a run, each with default, range and help text: those of `Config`, and OVERRIDES of its recipe."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from os.path import expanduser
@@ -32,7 +32,7 @@ class Config:
     )
     size: int | None = _option(
         None, Number(int, MIN_SIDE, MAX_SIDE, f'from {MIN_SIDE} to {MAX_SIDE} pixels'),
-        'data', 'resize images to squares of this many pixels a side', 'unchanged if alike and at most 64, else 224',
+        'data', 'resize images to squares of this many pixels a side', '224; small images of one size keep it',
     )  # fmt: skip
     valid: float | str | None = _option(
         None, Number(float, 0, 1 - 1e-9, 'at least 0 and below 1, or test', word='test'),
@@ -149,10 +149,12 @@ def resolve_config(given: dict[str, Any], saved: Config | None = None) -> Config
         named = replace(base, recipe=before)
         kept = {o: _value(base, o) for o in OVERRIDES if _value(base, o) != _value(named, o)}
         recipe = override(recipe, **kept)
+    named = recipe_for(data, name)
     if values.get('lr') == 'auto':
-        named = recipe_for(data, name)
         recipe = replace(recipe, lr=named.lr, lr_rule=named.lr_rule)
         del values['lr']
+    if recipe.pretrained and values.get('pretrained') is False:
+        recipe = replace(recipe, mean=named.mean, std=named.std)  # instead of those of the pretrained weights
     if isinstance(data, str) and data and data not in BUNDLED:
         given['data'] = str(Path(expanduser(data)).absolute())
     # not where a saved run went: its config.json may be a stranger's

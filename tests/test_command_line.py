@@ -97,15 +97,15 @@ def test_interrupting_the_imports_exits_with_130(script, arguments, signum, tmp_
 
 
 OPTIONS = [
-    'version', 'data', 'size', 'valid', 'fraction', 'workers', 'skip-bad', 'recipe', 'arch', 'pretrained', 'epochs',
-    'bs', 'lr', 'seed', 'compile', 'out', 'name', 'checkpoint-minutes', 'keep-checkpoints', 'track', 'config',
-    'resume', 'review',
+    'version', 'data', 'size', 'valid', 'fraction', 'workers', 'skip-bad', 'no-skip-bad', 'recipe', 'arch',
+    'pretrained', 'no-pretrained', 'epochs', 'bs', 'lr', 'seed', 'compile', 'no-compile', 'out', 'name',
+    'checkpoint-minutes', 'keep-checkpoints', 'no-keep-checkpoints', 'track', 'config', 'resume', 'review',
 ]  # fmt: skip
 
 
 def test_the_options_are_these():
-    made = [action.option_strings for action in train_parser()._actions]
-    assert sorted(made) == sorted([['-h', '--help'], *([f'--{name}'] for name in OPTIONS)])
+    made = [name for action in train_parser()._actions for name in action.option_strings]
+    assert sorted(made) == sorted(['-h', '--help', *(f'--{name}' for name in OPTIONS)])
 
 
 def test_help_says_what_each_option_does_and_its_default():
@@ -131,3 +131,10 @@ def test_the_help_imports_no_pytorch():
 def test_given_options_alone_are_passed_on():
     given = vars(train_parser().parse_args(['--epochs', '3', '--lr', 'auto', '--skip-bad', '--valid', '0.25']))
     assert given == {'epochs': 3, 'lr': 'auto', 'skip_bad': True, 'valid': 0.25}
+
+
+@pytest.mark.parametrize('flag', ['skip-bad', 'pretrained', 'compile', 'keep-checkpoints'])
+@pytest.mark.parametrize('value', [True, False])
+def test_a_flag_turns_an_option_on_or_off(flag, value):
+    given = train_parser().parse_args([f'--{flag}' if value else f'--no-{flag}'])
+    assert vars(given) == {flag.replace('-', '_'): value}

@@ -488,7 +488,8 @@ def test_compile_is_passed_to_fit_and_kept_on_resume(folder, tmp_path, command, 
     command(**options, name='eager')
     command(**options, name='compiled', compile=True)
     command(resume=tmp_path / 'compiled')
-    assert asked == [False, *['whether it works', True] * 2]
+    command(config=tmp_path / 'compiled', out=tmp_path, name='eager again', compile=False)
+    assert asked == [False, *['whether it works', True] * 2, False]
 
 
 def test_speedrun_trains_on_all_images_and_saves_the_last_epoch(folder, tmp_path, command):

@@ -30,5 +30,5 @@ def refuse_uncompilable() -> None:
         torch.compile(lambda x: x + 1)(torch.ones(1, device=default_device()))
     except RuntimeError as e:
         reason = str(e).strip().splitlines()[0]
-        way_out = 'train without it; if a config.json sets it, change it to false there'
+        way_out = 'train without it (with --config: --no-compile; to resume: set it to false in config.json)'
         raise UserError(f'--compile: torch.compile fails on this machine ({reason}): {way_out}') from e

@@ -79,6 +79,18 @@ def test_given_options_take_precedence_over_saved_ones():
     assert resolve_config({'lr': 'auto'}, saved).recipe == replace(PLATEAU, epochs=3)
 
 
+def test_a_flag_of_a_saved_config_can_be_turned_off():
+    saved = Config(compile=True, skip_bad=True, keep_checkpoints=True)
+    assert resolve_config({'compile': False, 'skip_bad': False, 'keep_checkpoints': False}, saved) == Config()
+    assert resolve_config({'compile': False}, saved) == replace(saved, compile=False)
+
+
+def test_without_pretrained_weights_the_recipe_has_its_own_mean_and_std_again():
+    saved = Config(replace(PLATEAU, arch='resnet50', pretrained=True, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+    assert resolve_config({'pretrained': False}, saved).recipe == replace(PLATEAU, arch='resnet50')
+    assert resolve_config({}, saved).recipe == saved.recipe
+
+
 def test_a_new_run_ignores_the_saved_out():
     assert resolve_config({}, Config(out='/home/somebody')).out == 'runs'
     assert resolve_config({'out': 'here'}, Config(out='/home/somebody')).out == 'here'

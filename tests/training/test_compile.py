@@ -70,6 +70,6 @@ def test_without_a_compiler_an_error_says_how_to_train(monkeypatch):
     with pytest.raises(UserError) as e:
         refuse_uncompilable()
     assert str(e.value) == (
-        '--compile: torch.compile fails on this machine (Compiler: c++ is not found.): train without it; if a '
-        'config.json sets it, change it to false there'
+        '--compile: torch.compile fails on this machine (Compiler: c++ is not found.): train without it (with '
+        '--config: --no-compile; to resume: set it to false in config.json)'
     )
