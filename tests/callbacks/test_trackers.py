@@ -124,6 +124,18 @@ def test_a_missing_tracker_is_reported_before_any_work(tool, tmp_path, monkeypat
     assert not (tmp_path / 'runs').exists()
 
 
+@pytest.mark.parametrize('rank', [0, 1])
+def test_of_two_ranks_only_rank_0_opens_the_tracker(make, rank, monkeypatch):
+    learn = make()
+    (learn.path / 'summary.json').write_text('{}')
+    before = {*learn.path.rglob('*')}
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setenv('RANK', str(rank))
+    with tracked('tensorboard', learn.path) as cbs:
+        assert [type(cb).__name__ for cb in cbs] == ['RunLogger'] * (rank == 0)
+    assert ({*learn.path.rglob('*')} == before) == (rank == 1)
+
+
 @pytest.mark.parametrize('tool', ['tensorboard', 'wandb'])
 def test_tracking_does_not_change_the_results(make, tool):
     plain = make()

@@ -87,9 +87,10 @@ def test_larger_images_get_torchvisions_resnet18():
     assert equal(model, expected)
 
 
+@pytest.mark.parametrize('arch', ['resnet18', 'resnet50'])
 @pytest.mark.parametrize(('last_stride', 'sides'), [(2, [32, 16, 8, 4]), (1, [32, 16, 8, 8])])
-def test_resnet50_gets_the_small_stem_too(last_stride, sides):
-    model, seen = get_model(named('resnet50', last_stride=last_stride), 3, (32, 32)).eval(), []
+def test_stages_keep_the_resolution_of_small_images(arch, last_stride, sides):
+    model, seen = get_model(named(arch, last_stride=last_stride), 3, (32, 32)).eval(), []
     for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
         stage.register_forward_hook(lambda module, args, out: seen.append(out.shape[-1]))
     with torch.no_grad():
