@@ -56,14 +56,11 @@ def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:
     return learn
 
 
-def read_summary(run: Path) -> dict[str, Any]:
-    """`lr`, `seconds` and `test_selected_on` from summary.json, for a new review; UserError if it's damaged."""
+def read_summary(run: Path) -> dict[str, float]:
+    """`lr` and `seconds` from summary.json, for a new review; UserError if it's damaged."""
 
     def parse(summary):
-        if not isinstance(summary['test_selected_on'], bool):
-            raise ValueError('test_selected_on is true or false')
-        numbers = {name: number(summary[name], 0, high) for name, high in (('lr', 1e30), ('seconds', 1e12))}
-        return {**numbers, 'test_selected_on': summary['test_selected_on']}
+        return {name: number(summary[name], 0, high) for name, high in (('lr', 1e30), ('seconds', 1e12))}
 
     return read_json(run / 'summary.json', 'summary.json of a run', parse)
 

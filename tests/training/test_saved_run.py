@@ -196,7 +196,7 @@ def test_every_command_refuses_links_in_a_run_first(run_of_images, place, tmp_pa
     assert [file.name for file in home.rglob('*')] == ['tmp_work', 'thesis.txt']
 
 
-SUMMARY = {'lr': 0.1, 'seconds': 3, 'test_selected_on': False}
+SUMMARY = {'lr': 0.1, 'seconds': 3}
 HISTORY = {
     'epoch': 0, 'train_loss': 1.0, 'train_accuracy': 0.5, 'valid_loss': 1.0, 'valid_accuracy': 0.5, 'lr': 0.1,
     'seconds': 2.0,
