@@ -91,7 +91,8 @@ def results_of(run: Path) -> tuple:
 @pytest.mark.slow
 def test_a_killed_and_resumed_job_ends_like_an_uninterrupted_one_on_two_machines(tmp_path, start):
     data, runs = write_images(tmp_path / 'my images', test=1), tmp_path / 'my runs'
-    options = ['--data', data, '--out', runs, '--epochs', 4, '--bs', 6, '--valid', 0.25, '--lr', 0.01, '--workers', 1]
+    options = ['--data', data, '--out', runs, '--recipe', 'plateau', '--epochs', 4, '--bs', 6]
+    options += ['--valid', 0.25, '--lr', 0.01, '--workers', 1]
 
     first, second = start(TWO, *options, '--name', 'whole', machines=2)
     rc, out, err = first.end()

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastai.torch_core import default_device
 from fastai.vision.core import PILImage
 from PIL import Image
 from tiny import tiny_model, write_images
@@ -61,7 +62,7 @@ def finished(tmp_path_factory):
     """A complete run on the tiny images: its folder and the finished process."""
     tmp = tmp_path_factory.mktemp('whole run')
     data = write_images(tmp / 'my images')
-    done = run('--data', data, '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2, '--bs', 6,
+    done = run('--data', data, '--recipe', 'plateau', '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2, '--bs', 6,
                '--valid', 0.25, cwd=tmp)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return tmp / 'my runs/first', done
@@ -144,7 +145,7 @@ def test_an_existing_name_is_refused(finished, command):
     folder, _ = finished
     before = {f: f.stat().st_mtime_ns for f in folder.rglob('*')}
     data = folder.parents[1] / 'my images'
-    code, _, err = command(data=data, out=folder.parent, name='first', bs=6, valid=0.25)
+    code, _, err = command(data=data, recipe='plateau', out=folder.parent, name='first', bs=6, valid=0.25)
     assert (code, len(err.splitlines())) == (2, 1)
     assert 'exists: choose another --name' in err
     assert {f: f.stat().st_mtime_ns for f in folder.rglob('*')} == before
@@ -223,7 +224,16 @@ def test_bad_images_are_listed_where_the_message_says(tmp_path, command, tiny):
     data, out = write_images(tmp_path / 'my images'), tmp_path / 'my runs'
     (data / 'train/red/x.png').mkdir()
     (data / 'test/red/y.png').touch()
-    options = {'data': data, 'out': out, 'epochs': 1, 'bs': 6, 'valid': 0.25, 'lr': 0.01, 'name': 'a'}
+    options = {
+        'data': data,
+        'recipe': 'plateau',
+        'out': out,
+        'epochs': 1,
+        'bs': 6,
+        'valid': 0.25,
+        'lr': 0.01,
+        'name': 'a',
+    }
     table = f'"file","reason"\n"{data}/test/red/y.png","empty"\n"{data}/train/red/x.png","a folder, not a file"\n'
     for older in '', ' (replaces the older list)':
         code, printed, err = command(**options)
@@ -361,11 +371,28 @@ def test_a_pretrained_run_is_reviewed_without_the_published_weights(folder, tmp_
 
 
 def test_validating_on_the_test_set_is_reported(folder, tmp_path, command, tiny):
-    code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6, lr=0.01, valid='test')
+    code, out, err = command(
+        data=folder, recipe='plateau', out=tmp_path, name='r', epochs=1, bs=6, lr=0.01, valid='test'
+    )
     assert code == 0, err
     assert 'This test accuracy is optimistic' in out
     assert json.loads((tmp_path / 'r/summary.json').read_text())['test_selected_on'] is True
     assert not (tmp_path / 'r/plots/lr_find.png').exists()
+
+
+def test_auto_trains_small_images_by_the_recipe_of_the_hardware(folder, tmp_path, tiny, command):
+    code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6)
+    assert (code, err) == (0, '')
+    expected = 'speedrun' if default_device().type == 'cpu' else 'plateau'
+    assert out.splitlines()[0].startswith(f'recipe {expected}: small images and ')
+    assert json.loads((tmp_path / 'r/config.json').read_text())['options']['recipe'] == expected
+    # a repeated run has the recipe of the run, not what auto would choose
+    given = {'out': tmp_path, 'epochs': 1, 'bs': 6, 'valid': 0.25, 'lr': 0.01}
+    assert command(data=folder, recipe='plateau', name='p', **given)[0] == 0
+    code, out, _ = command(config=tmp_path / 'p', out=tmp_path, name='again')
+    assert code == 0
+    assert 'recipe ' not in out
+    assert json.loads((tmp_path / 'again/config.json').read_text())['options']['recipe'] == 'plateau'
 
 
 @pytest.mark.parametrize(('option', 'message'), [
@@ -395,7 +422,7 @@ def test_an_invalid_option_is_a_one_line_error_and_creates_no_run(option, messag
 
 
 def test_a_diverging_learning_rate_is_a_one_line_error(folder, tmp_path, command, tiny):
-    code, out, err = command(data=folder, out=tmp_path, name='r', epochs=1, bs=6, valid=0.25, lr=1e30)
+    code, out, err = command(data=folder, recipe='plateau', out=tmp_path, name='r', epochs=1, bs=6, valid=0.25, lr=1e30)
     assert code == 2
     assert re.search(r'the loss is (nan|inf) at epoch 1, batch \d, lr 1e\+30: training stops', out)
     assert re.fullmatch(r'train_fastai\.py: valid_loss never got better than inf: .* Try an lr below 1e\+30\n', err)
@@ -484,7 +511,7 @@ def test_compile_is_passed_to_fit_and_kept_on_resume(folder, tmp_path, command, 
     asked = []
     monkeypatch.setattr('train_fastai.refuse_uncompilable', lambda: asked.append('whether it works'))
     monkeypatch.setattr('train_fastai.fit', lambda *args: asked.append(args[-1]) or sys.exit(0))
-    options = {'data': folder, 'bs': 4, 'valid': 0.25, 'lr': 0.01, 'out': tmp_path}
+    options = {'data': folder, 'recipe': 'plateau', 'bs': 4, 'valid': 0.25, 'lr': 0.01, 'out': tmp_path}
     command(**options, name='eager')
     command(**options, name='compiled', compile=True)
     command(resume=tmp_path / 'compiled')

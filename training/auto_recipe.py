@@ -23,17 +23,16 @@ def auto_recipe(config: Config) -> str:
 
     Raises UserError as `get_source`, and for an unknown layout. Files that aren't images are left to `check_images`.
     """
-    small, on_gpu = _are_small(config.data, config.size), default_device().type != 'cpu'
     if config.data == 'digits':
         name, reason = 'plateau', 'its ResNet-18 trains on the bundled digits in minutes'
     elif config.recipe.arch != PLATEAU.arch or config.recipe.pretrained:
         name, reason = 'plateau', 'the recipes for CPUs have a network of their own'
-    elif not small:
+    elif not _are_small(config.data, config.size):
         name, reason = (
             'plateau',
             'images of over 64 pixels or of several sizes; add --pretrained if they are few',
         )
-    elif on_gpu:
+    elif default_device().type != 'cpu':
         name, reason = 'plateau', 'small images and a GPU; --recipe hour has a smaller network'
     else:
         name, reason = 'speedrun', 'small images and no GPU; --recipe hour takes over twice as long for more accuracy'

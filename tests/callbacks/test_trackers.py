@@ -343,7 +343,8 @@ def test_a_foreign_wandb_id_cannot_name_another_folder(tmp_path, content):
 @pytest.mark.parametrize('at', ['before the log', 'after the log'])
 def test_a_run_killed_after_its_page_resumes_only_the_rest(folder, tmp_path, command, monkeypatch, tool, at):
     monkeypatch.setattr('training.learner.get_model', tiny_model)
-    options = {'data': folder, 'bs': 6, 'valid': 0.25, 'epochs': 1, 'lr': 0.01, 'track': tool, 'out': tmp_path}
+    options = {'data': folder, 'recipe': 'plateau', 'bs': 6, 'valid': 0.25, 'epochs': 1, 'lr': 0.01}
+    options |= {'track': tool, 'out': tmp_path}
     run = tmp_path / 'a'
 
     @contextmanager

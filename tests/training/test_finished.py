@@ -13,7 +13,16 @@ from training.finished import is_finished, marked_unfinished
 @pytest.fixture
 def options(folder, tmp_path, monkeypatch):
     monkeypatch.setattr('training.learner.get_model', tiny_model)
-    return {'data': folder, 'out': tmp_path, 'name': 'r', 'epochs': 2, 'bs': 6, 'valid': 0.25, 'lr': 0.01}
+    return {
+        'data': folder,
+        'recipe': 'plateau',
+        'out': tmp_path,
+        'name': 'r',
+        'epochs': 2,
+        'bs': 6,
+        'valid': 0.25,
+        'lr': 0.01,
+    }
 
 
 def models(run):
