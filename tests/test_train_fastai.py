@@ -62,8 +62,8 @@ def finished(tmp_path_factory):
     """A complete run on the tiny images: its folder and the finished process."""
     tmp = tmp_path_factory.mktemp('whole run')
     data = write_images(tmp / 'my images')
-    done = run('--data', data, '--recipe', 'plateau', '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2, '--bs', 6,
-               '--valid', 0.25, cwd=tmp)  # fmt: skip
+    done = run('--data', data, '--recipe', 'plateau', '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2,
+               '--bs', 6, '--valid', 0.25, cwd=tmp)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return tmp / 'my runs/first', done
 
