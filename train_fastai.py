@@ -85,11 +85,12 @@ def start(given: dict[str, Any], repeated: str | None = None) -> None:
     """Train and review in a new run folder, with the options `given`, else those of the `repeated` run."""
     saved = on_rank0(read_config)(Path(expanduser(repeated))) if repeated else None
     base = saved.config if saved else None
-    if given.get('recipe', None if saved else 'auto') == 'auto':
-        given['recipe'] = auto_recipe(resolve_config({**given, 'recipe': 'plateau'}, base))
-    config = resolve_config(given, base)
-    config = replace(config, recipe=check_network(config.recipe))
+    auto = given.get('recipe', None if saved else 'auto') == 'auto'
+    config = resolve_config({**given, 'recipe': 'plateau'} if auto else given, base)
     on_rank0(refuse_name)(config.out, config.name)
+    if auto:
+        config = resolve_config({**given, 'recipe': auto_recipe(config)}, base)
+    config = replace(config, recipe=check_network(config.recipe))
     learn = load(config, Path(expanduser(config.out)))
     if saved:
         name_changes(saved.environment)
