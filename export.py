@@ -14,7 +14,6 @@ if __name__ == '__main__':
     OPTIONS = vars(export_parser(list(PACKAGES)).parse_args())  # before PyTorch is imported, which takes seconds
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -22,12 +21,9 @@ from json import dumps, loads
 from os.path import expanduser
 from pathlib import Path
 
-warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from inside fastai; users can't fix it
-
 import numpy as np
 import torch
-from fastai.data.external import fastai_path
-from fastai.learner import Learner
+from fastai.vision.all import Learner, fastai_path
 from torch import Tensor
 
 from config.recipes import Recipe
@@ -110,7 +106,6 @@ def write_safetensors(learn: Learner, file: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _about(learn: Learner) -> dict[str, str]:
-    """The file's metadata on its model, each value as JSON."""
     recipe = learn.recipe
     about = {'classes': list(learn.dls.vocab), 'size': learn.dls.size, 'mean': recipe.mean, 'std': recipe.std}
     about |= {'architecture': recipe.arch, 'recipe': asdict(recipe)}
@@ -128,10 +123,7 @@ def _images(learn: Learner, data: str) -> tuple[Tensor, str]:
 
 
 def _files(data: str) -> tuple[list[Path], str]:
-    """Up to 100 test images of the run's data, spread over the classes, and a description of their source.
-
-    Without a test set, takes images of the class folders; returns none if the data is missing. Downloads nothing.
-    """
+    """Up to 100 test images of the run's data, else of its classes, and their source; none if the data is missing."""
     try:
         path = fastai_path('data') / 'cifar10' if data == 'cifar10' else get_source(data)
         splits = find_splits(path)

@@ -8,10 +8,7 @@ HOME = Path(__file__).resolve().parent
 
 
 def refuse_hidden_modules() -> None:
-    """Raise ImportError if another module hides one of this folder's; it names both files.
-
-    Names like `models` and `data` are common, and a notebook's folder and installed packages come first on the path.
-    """
+    """Raise ImportError, naming both files, if another module hides one of this folder's, whose names are common."""
     hidden = []
     for entry in sorted(HOME.iterdir()):
         file = entry / '__init__.py' if entry.is_dir() else entry
@@ -24,6 +21,5 @@ def refuse_hidden_modules() -> None:
         if found and Path(found).resolve() != file:
             hidden.append(f'{found} hides {file}')
     if hidden:
-        raise ImportError(
-            f'{"; ".join(hidden)}: rename it, or begin with sys.path.insert(0, {str(HOME)!r}); then restart Python'
-        )
+        way_out = f'rename it, or begin with sys.path.insert(0, {str(HOME)!r}); then restart Python'
+        raise ImportError(f'{"; ".join(hidden)}: {way_out}')

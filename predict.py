@@ -13,14 +13,10 @@ if __name__ == '__main__':
 
 import os
 import sys
-import warnings
 from hashlib import sha256
 from json import dumps
 from os.path import expanduser
 from pathlib import Path
-
-warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from inside fastai; users can't fix it
-
 
 from data.prediction import batches, find_files, probabilities
 from interpret.gradcam_plots import save_overlays
@@ -32,10 +28,7 @@ SHOWN = '1st', '2nd', '3rd'  # classes of an image in the table; --json has all
 
 
 def predict(run: str, arguments: list[str], gradcam: Path | None = None) -> tuple[list[str], dict[Path, list | str]]:
-    """Return the classes of `run`, and for each file in `arguments` its probabilities or the reason it can't be used.
-
-    Writes a Grad-CAM picture of each image to the folder `gradcam`.
-    """
+    """Return the classes of `run`, and each file's probabilities or why it is bad; writes pictures to `gradcam`."""
     learn, (files, bad) = load_model(run), find_files(arguments)
     results = {**dict.fromkeys(files), **dict(bad)}
     pictures = _pictures(files, gradcam) if gradcam else {}

@@ -23,16 +23,12 @@ if __name__ == '__main__':
     exit_on_interrupt('train_fastai.py')
     OPTIONS = vars(train_parser().parse_args())  # before PyTorch is imported, which takes seconds
 
-import warnings
 from dataclasses import replace
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
-warnings.filterwarnings('ignore', '`torch.jit.script` is deprecated')  # from inside fastai, nothing for its user to do
-
-from fastai.learner import Learner
-from fastai.torch_core import set_seed
+from fastai.vision.all import Learner, set_seed
 
 from callbacks.trackers.tracking import refuse_missing, tracked
 from config import HOUR, PLATEAU, REFERENCE, SPEEDRUN, Recipe

@@ -1,8 +1,7 @@
 """Validation by several processes."""
 
-from fastai.callback.core import Callback
 from fastai.distributed import DistributedTrainer
-from fastai.torch_core import get_model
+from fastai.vision.all import Callback, get_model
 from torch import distributed
 
 from runtime.processes import gathered

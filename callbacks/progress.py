@@ -2,20 +2,15 @@
 
 from collections.abc import Sequence
 
-from fastai.callback.core import Callback
-from fastai.callback.progress import ProgressCallback
+from fastai.vision.all import Callback, ProgressCallback
 
 from runtime.progress import captioned, end, progress
 
 
 class Progress(ProgressCallback):
-    """fastai's bars and table, with epochs counted from 1 and no bar for a loader without batches.
-
-    A learning rate sweep has `SweepBar` instead.
-    """
+    """fastai's bars and table, with epochs counted from 1 and no bar for a loader without batches."""
 
     def __call__(self, event_name: str):
-        """Do nothing in a sweep."""
         if not hasattr(self.learn, 'lr_finder'):
             super().__call__(event_name)
 

@@ -4,9 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from fastai.callback import tracker
-from fastai.callback.core import Callback
-from fastai.callback.schedule import ParamScheduler
-from fastai.callback.tracker import TrackerCallback
+from fastai.vision.all import Callback, ParamScheduler, TrackerCallback
 
 from callbacks.save_model import SaveModel
 from runtime.console import say
@@ -37,7 +35,6 @@ class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
             say(f'epoch {self.epoch + 1}: {why}, lr cut to {new[-1]:.3g}')
 
     def state_dict(self) -> dict:
-        """For a checkpoint; the optimiser's state has the learning rate."""
         return {'best': self.best, 'wait': self.wait}
 
     def load_state_dict(self, state: dict):

@@ -1,7 +1,6 @@
 """Lookahead: slow weights that follow the optimiser's weights."""
 
-from fastai.callback.core import Callback
-from fastai.torch_core import get_model
+from fastai.vision.all import Callback, get_model
 from torch import Tensor, nn
 
 EVERY, DECAY = 5, 0.95**5

@@ -1,7 +1,6 @@
 """Stop a training that diverged."""
 
-from fastai.callback.core import Callback, CancelFitException
-from fastai.learner import Recorder
+from fastai.vision.all import Callback, CancelFitException, Recorder
 from torch import isfinite
 
 from runtime.console import say

@@ -1,7 +1,6 @@
 """Test-time augmentation."""
 
-from fastai.callback.core import Callback
-from fastai.callback.fp16 import MixedPrecision
+from fastai.vision.all import Callback, MixedPrecision
 
 from models.classifier import mean_over_views
 

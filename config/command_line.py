@@ -8,12 +8,7 @@ from config import __version__
 from config.options import OVERRIDES, RECIPE_NAME, Config
 from config.values import Choice, Flag
 
-GROUPS = {
-    'data': 'images',
-    'recipe': 'how to train',
-    'training': 'training',
-    'run': 'where the run goes',
-}
+GROUPS = {'data': 'images', 'recipe': 'how to train', 'training': 'training', 'run': 'where the run goes'}
 MODES = {
     'config': 'start a new run with the options of this run (its folder or its config.json)',
     'resume': 'finish the stopped run in this folder',
@@ -33,7 +28,6 @@ class Parser(ArgumentParser):
     """An ArgumentParser that prints an error as one line."""
 
     def error(self, message: str):
-        """Print `message` and exit with 2."""
         self.exit(2, f'{self.prog}: {message}; --help lists the options\n')
 
 

@@ -27,9 +27,7 @@ class Config:
     """The options of a run. An invalid value raises UserError, which names the option."""
 
     recipe: Recipe = PLATEAU
-    data: str = _option(
-        'cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or a folder or .tgz of your own images'
-    )
+    data: str = _option('cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or a folder or .tgz of images')
     size: int | None = _option(
         None, Number(int, MIN_SIDE, MAX_SIDE, f'from {MIN_SIDE} to {MAX_SIDE} pixels'),
         'data', 'resize images to squares of this many pixels a side', '224; small images of one size keep it',
@@ -38,22 +36,16 @@ class Config:
         None, Number(float, 0, 1 - 1e-9, 'at least 0 and below 1, or test', word='test'),
         'data', 'fraction of the training images that validates, or test for the test set', "the recipe's",
     )  # fmt: skip
-    fraction: float = _option(
-        1.0, Number(float, 1e-9, 1, 'above 0, at most 1'), 'data', 'fraction of the training images to use'
-    )
+    fraction: float = _option(1.0, Number(float, 1e-9, 1, 'above 0, at most 1'), 'data', 'share of the training images')
     workers: int | None = _option(
         None, Number(int, 0, 10**4, '0 or more'), 'data', 'processes that load images', 'as many as help'
     )
     skip_bad: bool = _option(False, Flag(), 'data', 'leave out files that cannot be used')
-    seed: int = _option(
-        42, Number(int, 0, 2**32 - 1, 'from 0 to 2**32 - 1'), 'training', 'seed of everything that is random'
-    )
+    seed: int = _option(42, Number(int, 0, 2**32 - 1, 'from 0 to 2**32 - 1'), 'training', 'seed of all random numbers')
     compile: bool = _option(False, Flag(), 'training', 'train with torch.compile')
     out: str = _option('runs', Text('a folder'), 'run', 'folder of all runs')
     name: str | None = _option(None, Text('the name of a folder'), 'run', "name of this run's folder", 'a time stamp')
-    checkpoint_minutes: float = _option(
-        5.0, Number(float, 0, 1e9, '0 or more'), 'run', 'minutes between checkpoints within an epoch'
-    )
+    checkpoint_minutes: float = _option(5.0, Number(float, 0, 1e9, '0 or more'), 'run', 'minutes between checkpoints')
     keep_checkpoints: bool = _option(False, Flag(), 'run', 'keep the checkpoints of a finished run')
     track: str = _option('none', Choice(TRACKERS), 'run', 'log the run to this tracker, too')
 
@@ -63,13 +55,11 @@ class Config:
             if option.metadata and not (value is None and option.default is None):
                 check(option.name, option.metadata['values'], value)
 
-    def options(self) -> dict[str, Any]:
-        """All options except the recipe, by name."""
-        return {o.name: getattr(self, o.name) for o in fields(self) if o.name != 'recipe'}
-
     def as_json(self) -> dict[str, Any]:
         """The part of a config.json that `from_json` reads."""
-        return {'options': {**self.options(), 'recipe': self.recipe.name}, 'recipe': asdict(self.recipe)}
+        options = asdict(self)
+        recipe = options.pop('recipe')
+        return {'options': {**options, 'recipe': self.recipe.name}, 'recipe': recipe}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> 'Config':
@@ -84,20 +74,14 @@ class Config:
                 check(name, OVERRIDES[name].metadata['values'], value)
         if earlier['lr'] not in (None, 'auto'):
             recipe = override(recipe, lr=earlier['lr'])
-        if unknown := set(options) - {o.name for o in fields(cls)}:
-            raise ValueError(f'options {sorted(unknown)}')
         return cls(recipe, **options)
 
 
 # Options that replace a value of the recipe.
 OVERRIDES = {
-    'arch': _option(
-        None, Text('the name of an architecture'), 'recipe', "a classifier of torchvision's, by its name", 'resnet18'
-    ),
+    'arch': _option(None, Text('the name of an architecture'), 'recipe', "a torchvision classifier's name", 'resnet18'),
     'pretrained': _option(False, Flag(), 'recipe', "begin with torchvision's ImageNet weights"),
-    'epochs': _option(
-        None, Number(int, 1, 10**6, 'at least 1'), 'recipe', 'passes over the training images', "the recipe's"
-    ),
+    'epochs': _option(None, Number(int, 1, 10**6, 'at least 1'), 'recipe', 'passes over the images', "the recipe's"),
     'bs': _option(
         None, Number(int, 2, 10**6, 'at least 2, since BatchNorm needs more images'),
         'recipe', 'images in a batch', "the recipe's",
@@ -107,9 +91,7 @@ OVERRIDES = {
         'recipe', "learning rate; auto is a sweep's, or the recipe's own",
     ),
 }  # fmt: skip
-RECIPE_NAME = _option(
-    'auto', Choice(['auto', *RECIPES]), 'recipe', 'how to train; auto chooses by the images and the hardware'
-)
+RECIPE_NAME = _option('auto', Choice(['auto', *RECIPES]), 'recipe', 'how to train; auto: by images and hardware')
 
 
 def check(name: str, values: Any, value: Any) -> None:
@@ -119,10 +101,7 @@ def check(name: str, values: Any, value: Any) -> None:
 
 
 def override(recipe: Recipe, **values: Any) -> Recipe:
-    """Return `recipe` with `values` replaced; a given learning rate turns the sweep off.
-
-    Raises UserError for another network in a recipe made for its own network.
-    """
+    """Return `recipe` with `values`; `lr` turns its sweep off. UserError for another network in a SpeedNet recipe."""
     if recipe.arch.startswith('speednet') and (named := [o for o in ('arch', 'pretrained') if values.get(o)]):
         raise UserError(f'--{named[0]}: this recipe is made for its own small network, take another')
     if 'lr' in values:
@@ -131,10 +110,7 @@ def override(recipe: Recipe, **values: Any) -> Recipe:
 
 
 def resolve_config(given: dict[str, Any], saved: Config | None = None) -> Config:
-    """Return the Config of a new run: options that are `given`, else those of a `saved` Config, else the defaults.
-
-    An invalid value or combination raises UserError, which names the option.
-    """
+    """Return a new run's Config: `given` options, else those of `saved`, else the defaults; UserError if invalid."""
     for name, option in {'recipe': RECIPE_NAME, **OVERRIDES}.items():
         if name in given:
             check(name, option.metadata['values'], given[name])
@@ -163,10 +139,7 @@ def resolve_config(given: dict[str, Any], saved: Config | None = None) -> Config
 
 
 def resume_config(given: dict[str, Any], saved: Config, run: Path) -> Config:
-    """Return the Config to resume the run in the folder `run`: `saved`, with the `given` options of RESUME_MAY_CHANGE.
-
-    Raises UserError if any other option differs.
-    """
+    """Return the `saved` Config of `run` with the `given` options; UserError for one that would affect the result."""
     for name, value in given.items():
         own_place = name in ('name', 'out') and value == getattr(saved, name)
         same = own_place or resolve_config({name: value}, saved) == resolve_config({}, saved)

@@ -19,11 +19,6 @@ class SavedRun:
     images: str  # their fingerprint
     environment: dict[str, str | None]  # versions, code and device
 
-    @property
-    def model(self) -> tuple:
-        """The arguments of `unseen_dls`."""
-        return self.config.recipe, self.classes, self.size, self.resized
-
 
 def read_config(file: Path) -> SavedRun:
     """Read `file`, a config.json or the folder that contains it; UserError if it is not a run's."""

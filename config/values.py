@@ -1,4 +1,4 @@
-"""Types of option values: parse a value from the command line, and check that it is allowed."""
+"""Types of option values: each parses a value from the command line, and tells whether a value is allowed."""
 
 import os
 from collections.abc import Sequence
@@ -8,21 +8,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Number:
-    """A number of type `kind` from `low` to `high`, or the string `word`."""
+    """A number of type `kind` from `low` to `high`, or the string `word`; `allowed` says it in words."""
 
     kind: type
     low: float
     high: float
-    allowed: str  # the allowed values in words, for error messages
+    allowed: str
     word: str | None = None
 
     def __call__(self, text: str) -> float | str:
-        """Parse `text` from the command line; ValueError if it is not a number."""
         return text if text == self.word else self.kind(text)
 
     @property
     def metavar(self) -> str:
-        """The placeholder in the help text."""
         return f'N|{self.word}' if self.word else 'N'
 
     @property
@@ -38,18 +36,19 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """Non-empty text without NUL bytes, which no path can contain."""
+    """Non-empty text that can be a path: without NUL bytes."""
 
     allowed: str
     metavar = 'TEXT'
 
     def __call__(self, text: str) -> str:
-        """Parse `text` from the command line."""
         return text
 
     def allows(self, value: Any) -> bool:
-        """Whether `value` is allowed."""
-        return isinstance(value, str) and value != '' and '\0' not in value and _is_encodable(value)
+        try:
+            return isinstance(value, str) and value != '' and b'\0' not in os.fsencode(value)
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
+            return False
 
 
 @dataclass(frozen=True)
@@ -60,29 +59,16 @@ class Choice:
 
     @property
     def allowed(self) -> str:
-        """The allowed values in words, for error messages."""
         return f'one of {", ".join(self.names)}'
 
     def allows(self, value: Any) -> bool:
-        """Whether `value` is allowed."""
         return isinstance(value, str) and value in self.names
 
 
-@dataclass(frozen=True)
 class Flag:
-    """True if the option is given."""
+    """True or False."""
 
-    allowed: str = 'true or false'
+    allowed = 'true or false'
 
     def allows(self, value: Any) -> bool:
-        """Whether `value` is allowed."""
         return isinstance(value, bool)
-
-
-def _is_encodable(text: str) -> bool:
-    """Whether `text` can be a path: a lone surrogate, which JSON can hold, can't."""
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True

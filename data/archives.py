@@ -54,7 +54,6 @@ class Gzip(gzip.GzipFile):
         self.most = MAX_RATIO * archive.stat().st_size + 128 * MIB
 
     def read(self, size: int) -> bytes:
-        """Read `size` bytes, at most 1 MiB; fewer at the end."""
         if not 0 <= size <= MIB or self.tell() > self.most:
             raise Refused(f'it unpacks to more than {MAX_RATIO} times its size: a decompression bomb?')
         return super().read(size)
@@ -70,11 +69,10 @@ class Gzip(gzip.GzipFile):
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write the files of the .tgz `archive` to the empty `folder`.
+    """Write the files of the .tgz `archive` to the empty `folder`, after checking the whole archive.
 
-    The whole archive is checked before anything is written. Raises UserError if it is damaged, unpacks to over 100
-    times its size, has too many members, has a member that is no file or folder or lies outside `folder`, or can't be
-    written. Raises OSError if the disk is full.
+    Raises UserError if it is damaged, unpacks to over 100 times its size, has too many members, or one that is no
+    file or folder or lies outside `folder`, or can't be written. Raises OSError if the disk is full.
     """
     try:
         for _, content in _entries(archive, folder):

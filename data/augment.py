@@ -9,9 +9,7 @@ import albumentations as A
 import cv2
 import numpy as np
 import torch
-from fastai.data.transforms import IntToFloatTensor, Normalize
-from fastai.vision.augment import DisplayedTransform, RandTransform
-from fastai.vision.core import PILImage, TensorImage
+from fastai.vision.all import DisplayedTransform, IntToFloatTensor, Normalize, PILImage, RandTransform, TensorImage
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -30,9 +28,8 @@ CENTRE = 0.875  # share of the resized shorter side that the centre crop keeps: 
 def get_transforms(recipe: Recipe, size: tuple[int, int], resize: bool = False) -> tuple[A.Compose, A.Compose]:
     """Return the recipe's transforms for images of `size` (height, width): for training, and for validation and test.
 
-    With `resize` images may have any size: training resizes a random crop (Szegedy et al. 2014, arXiv 1409.4842, 6),
-    validation and test resize the shorter side and crop the centre. Raises UserWarning if Albumentations ignores an
-    argument, instead of only warning.
+    With `resize` images may have any size: training resizes a random crop (Szegedy et al. 2014, arXiv 1409.4842,
+    6), the others the shorter side before a centre crop. Raises UserWarning if Albumentations ignores an argument.
     """
     h, w = size
     pad_h, pad_w = round(recipe.pad * h), round(recipe.pad * w)
@@ -95,24 +92,15 @@ class NormalizedImage(FloatImage):
     """Normalised images: fastai's Normalize, which `vision_learner` adds, leaves them unchanged."""
 
 
-@IntToFloatTensor
-def encodes(self, x: FloatImage) -> FloatImage:  # noqa: D103, fastai's way to add a type to a transform
-    return x
+for transform, kind in (IntToFloatTensor, FloatImage), (Normalize, NormalizedImage):
 
+    @transform  # fastai's way to add a type to a transform
+    def encodes(self, x: kind) -> kind:  # noqa: D103
+        return x
 
-@IntToFloatTensor
-def decodes(self, x: FloatImage) -> FloatImage:  # noqa: D103
-    return x
-
-
-@Normalize
-def encodes(self, x: NormalizedImage) -> NormalizedImage:  # noqa: D103, F811
-    return x
-
-
-@Normalize
-def decodes(self, x: NormalizedImage) -> NormalizedImage:  # noqa: D103, F811
-    return x
+    @transform
+    def decodes(self, x: kind) -> kind:  # noqa: D103
+        return x
 
 
 class AlbumentationsTransform(RandTransform):
@@ -124,23 +112,17 @@ class AlbumentationsTransform(RandTransform):
     """
 
     split_idx, order = None, 2  # fastai's Resize has 1, its ToTensor 5
-    key: Sequence[int] | None = None
+    key: Sequence[int] | None = None  # seeds the next training augmentation; without a key Python's `random` does
 
     def __init__(self, train: A.Compose, valid: A.Compose):
         super().__init__(p=1.0)
         self.train, self.valid = train, valid
         self.normalize = next((t for t in valid.transforms if isinstance(t, A.Normalize)), None)
 
-    def set_draws(self, key: Sequence[int]) -> None:
-        """Seed the next training augmentation with `key` (ints); without a key Python's `random` seeds it."""
-        self.key = key
-
     def before_call(self, b, split_idx: int | None) -> None:
-        """Choose the Compose for the item's subset."""
         self.compose = self.train if split_idx == 0 else self.valid
 
     def encodes(self, x: PILImage) -> TensorImage:
-        """Augment an image, H x W x 3 in 0-255, for the network."""
         if self.compose is self.train:
             # each worker gets the same copy of the Compose's own random state in each epoch
             key, self.key = self.key or (random.getrandbits(64),), None
@@ -149,7 +131,6 @@ class AlbumentationsTransform(RandTransform):
         return NormalizedImage(x) if self.normalize else FloatImage(x) if x.is_floating_point() else TensorImage(x)
 
     def decodes(self, x: TensorImage) -> TensorImage:
-        """Undo the normalisation, for display."""
         if self.normalize is None:
             return x
         mean, std = (torch.tensor(o, device=x.device)[:, None, None] for o in (self.normalize.mean, self.normalize.std))
@@ -168,10 +149,8 @@ class BatchedTransform(AlbumentationsTransform):
         self.train, self.valid = BatchedCompose(train, size), BatchedCompose(valid, size)
 
     def compose(self, split_idx: int | None) -> BatchedCompose:
-        """Return the compose for the subset of a batch."""
         return self.train if split_idx == 0 else self.valid
 
     def __call__(self, b: tuple, split_idx: int | None = None, **kwargs) -> tuple:
-        """Augment a batch and drop its draws."""
         x, *y, draws = b
         return NormalizedImage(self.compose(split_idx)(x.as_subclass(Tensor), draws)), *y

@@ -4,9 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from fastai.torch_core import TensorCategory
-from fastai.vision.core import TensorImage
-from fastcore.basics import chunked
+from fastai.vision.all import TensorCategory, TensorImage, chunked
 from torch import Tensor
 
 from data.augment import BatchedTransform
@@ -55,7 +53,6 @@ class BatchedDL(SeededDL):
             yield from zip(*(o.split(self.bs) for o in b), strict=True) if self.ahead > 1 else [b]
 
     def before_iter(self):
-        """Discard the draws of the previous iteration."""
         super().before_iter()
         self.tables = {}
 
@@ -67,7 +64,6 @@ class BatchedDL(SeededDL):
         return torch.from_numpy(np.stack([self._table(self.times_seen(i))[i] for i in idxs]))
 
     def _table(self, time: int) -> np.ndarray:
-        """Return the draws of all items for their `time`-th use."""
         if time not in self.tables:
             (tfm,) = (tfm for tfm in self.after_batch.fs if isinstance(tfm, BatchedTransform))
             compose, n = tfm.compose(self.after_batch.split_idx), len(self.dataset)
@@ -79,7 +75,6 @@ class BatchedDL(SeededDL):
         return self.tables[time]
 
     def do_item(self, s):
-        """Append the draws of item `s` to it."""
         item = super().do_item(s)
         return (*item, self.draws([s or 0])[0])
 

@@ -64,7 +64,6 @@ def refusing() -> Iterator[Callable[[], list[str]]]:
 
 
 def _reason(e: Exception, printed: list[str]) -> str:
-    """Describe a decoder's exception, using the lines it `printed`."""
     if isinstance(e, UnidentifiedImageError):
         return 'not a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM image'
     if isinstance(e, Image.DecompressionBombError | Image.DecompressionBombWarning):

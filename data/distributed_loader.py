@@ -2,8 +2,7 @@
 
 import torch
 from fastai.distributed import DistributedDL
-from fastai.torch_core import to_detach
-from fastcore.basics import chunked
+from fastai.vision.all import chunked, to_detach
 
 from data.seeded_loader import SeededDL
 
@@ -15,7 +14,7 @@ class ShareDL(DistributedDL):
     are equal; in the last validation batch some ranks have one image less, or no image and so no batch.
     """
 
-    skip = 0  # as in SeededDL
+    skip, epoch = 0, None  # as in SeededDL
 
     def __init__(self, dl: SeededDL):
         self.whole = dl
@@ -25,23 +24,15 @@ class ShareDL(DistributedDL):
         self.bs = self.dl.bs
         self.fake_l.generator = torch.Generator()  # as in SeededDL
 
-    @property
-    def epoch(self) -> int | None:
-        """The epoch of the wrapped loader."""
-        return self.dl.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int | None):
-        self.dl.epoch = epoch
+    def before_iter(self):
+        self.dl.epoch = self.epoch
+        super().before_iter()
 
     def __len__(self) -> int:
         return len(self.whole)
 
     def get_idxs(self) -> list[int]:
-        """Return this rank's items, without the first `skip` batches.
-
-        All ranks draw the same order, so nothing is broadcast; DistributedDL needs a GPU to broadcast.
-        """
+        """Return this rank's items, without the first `skip` batches; all ranks draw the same order by themselves."""
         batches = chunked(self.dl.get_idxs(), self.whole.bs, self.whole.drop_last)
         return [i for batch in batches for i in batch[self.rank :: self.world_size]][self.skip * self.bs :]
 
@@ -50,5 +41,4 @@ class ShareDL(DistributedDL):
         return to_detach(b, cpu, gather and self.whole.drop_last)
 
     def wif(self):
-        """Initialise a worker of the wrapped loader."""
         self.dl.wif()

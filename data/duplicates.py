@@ -43,10 +43,8 @@ def count_duplicates(duplicates: pd.DataFrame) -> str | None:
         'in two classes': (duplicates['class'] != duplicates.same_as_class).sum(),
     }
     serious = '; '.join(f'{kind}: {n:,}' for kind, n in counts.items() if n)
-    return (
-        f'duplicate images: {len(duplicates):,}{serious and f" ({serious})"}; dls.duplicates lists them, and so does '
-        "duplicates.csv in a run's folder"
-    )
+    lists = "dls.duplicates lists them, and so does duplicates.csv in a run's folder"
+    return f'duplicate images: {len(duplicates):,}{serious and f" ({serious})"}; {lists}'
 
 
 @on_rank0

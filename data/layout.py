@@ -40,10 +40,7 @@ def unwrapped(folder: Path) -> Path | None:
 
 
 def find_splits(path: Path) -> dict[str, Path]:
-    """Return the folders of 'train', 'valid' (if there is one) and 'test'; only 'train' if `path` has class folders.
-
-    Raises UserError for a near miss: a split that is missing, there twice, or under another name.
-    """
+    """Return the folders of the splits, only 'train' if `path` has class folders; UserError for a near miss."""
     folders, here = subfolders(path), printable(path)
     meant = {folder: MEANT[folder.name.lower()] for folder in folders if folder.name.lower() in MEANT}
     flat = not any(map(subfolders, meant))

@@ -26,10 +26,7 @@ def is_leftover(entry: os.DirEntry) -> bool:
 
 
 def _is_output(folder: Path) -> bool:
-    """Whether `folder` is a run, holds runs or bad_images.csv (an `--out` folder), or holds fastai's saved weights.
-
-    False for a folder with an image, so that no class is ignored.
-    """
+    """Whether `folder` is or holds runs, or holds bad_images.csv or fastai's weights; with an image it's a class."""
     found = _is_run(folder)
     with os.scandir(folder) as entries:
         for entry in entries:

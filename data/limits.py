@@ -69,10 +69,7 @@ class Pieces(BufferedReader):
 
 @contextmanager
 def opened(file: str | Path) -> Iterator[Image.Image]:
-    """Open the image `file`, reading only its header.
-
-    Raises `BadImage` if decoding would take too long or too much memory, or Pillow's own exceptions.
-    """
+    """Open the image `file`, reading only its header; `BadImage` if decoding would take too long or too much memory."""
     with open(file, 'rb') as f:
         size, head = os.fstat(f.fileno()).st_size, f.peek(16)[:16]
         is_tiff, is_webp = head[:4] in TIFF_HEADS, head[:4] == b'RIFF'

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from fastai.data.external import fastai_path
-from fastcore.basics import chunked, defaults
+from fastai.vision.all import chunked, defaults, fastai_path
 
 from data.decode import open_rgb
 from data.limits import BadImage

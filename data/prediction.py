@@ -7,12 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.data.core import DataLoaders, Datasets, TfmdLists
-from fastai.data.transforms import Categorize
-from fastai.learner import Learner
-from fastai.torch_core import to_device
-from fastai.vision.core import TensorImage
-from fastcore.basics import chunked
+from fastai.vision.all import Categorize, DataLoaders, Datasets, Learner, TensorImage, TfmdLists, chunked, to_device
 from torch import Tensor
 
 from config.recipes import Recipe
@@ -56,10 +51,7 @@ def refuse_to_train(dls: DataLoaders) -> None:
 
 
 def find_files(arguments: Iterable[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """List the files that paths of files, folders and globs name, each once; also the unusable paths with reasons.
-
-    A folder stands for all files in it and its subfolders, sorted, without hidden files.
-    """
+    """List the files that paths, folders (without hidden files) and globs name, each once; also bad paths, and why."""
     files, bad = {}, []
     for argument in arguments:
         name = argument if os.path.lexists(argument) else os.path.expanduser(argument)

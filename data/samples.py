@@ -27,10 +27,7 @@ def draw_samples(dls: DataLoaders, run: Path) -> None:
 
 @rc_context(STYLE)
 def plot_augmented(dls: DataLoaders, cls: str, n: int = 16) -> Figure:
-    """Plot `n` training images of the class `cls`, augmented as the model sees them, in true colours.
-
-    If the class has fewer than `n` images, they repeat with new augmentation.
-    """
+    """Plot `n` training images of the class `cls` (repeated if there are fewer), augmented anew, in true colours."""
     dl, label = dls.train, list(dls.vocab).index(cls)
     labels = dl.dataset.tls[-1]
     # files are sorted by class, and reading a label takes 0.2 ms: in random order `n` are found soon

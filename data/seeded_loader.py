@@ -5,8 +5,7 @@ import signal
 from collections import Counter
 
 import torch
-from fastai.data.core import TfmdDL
-from fastai.torch_core import to_device
+from fastai.vision.all import TfmdDL, to_device
 
 from data.augment import AlbumentationsTransform
 
@@ -53,15 +52,11 @@ class SeededDL(TfmdDL):
         return random.Random(f'{self.seed}, {epoch}')
 
     def get_idxs(self) -> list[int]:
-        """Leave out the items of the first `skip` batches."""
         idxs = super().get_idxs()
         return idxs[self.skip * self.bs :] if self.skip else idxs
 
     def wif(self):
-        """Ignore Ctrl-C and delay SIGTERM in a worker: the training process still wants the batches it asked for.
-
-        A worker that isn't stopped exits a minute after SIGTERM.
-        """
+        """In a worker, ignore Ctrl-C and delay SIGTERM by a minute: training still wants the batches it asked for."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if hasattr(signal, 'alarm'):  # on other systems no signal reaches a whole process group
             signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(60))
@@ -76,10 +71,9 @@ class ImageDL(SeededDL):
     """A SeededDL that augments image by image, with the `AlbumentationsTransform` among its item transforms."""
 
     def do_item(self, s):
-        """Seed the augmentation of item `s`, then load it."""
         for tfm in self.after_item.fs:
             if isinstance(tfm, AlbumentationsTransform):
-                tfm.set_draws((self.seed, self.stream, s or 0, self.times_seen(s)))
+                tfm.key = self.seed, self.stream, s or 0, self.times_seen(s)
         return super().do_item(s)
 
 

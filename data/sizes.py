@@ -19,8 +19,10 @@ def choose_size(sizes: dict[Path, Size], wanted: int | None) -> tuple[Size, bool
     `wanted` is the side of square images in pixels. Without it, small images nearly all of one size keep that size, and
     all others become 224x224.
     """
-    common = _common_size(sizes, 1.0 if wanted else MOST)
-    if common and (common == (wanted, wanted) if wanted else max(common) <= SMALL):
+    [(common, n)] = Counter(sizes.values()).most_common(1) or [((0, 0), 0)]
+    if wanted and common == (wanted, wanted) and n == len(sizes):
+        return common, False
+    if not wanted and 0 < max(common) <= SMALL and n >= MOST * len(sizes):
         return common, False
     return (wanted or USUAL,) * 2, True
 
@@ -42,9 +44,3 @@ def format_size(size: Size) -> str:
     """Format `size` as widthxheight."""
     height, width = size
     return f'{width}x{height}'
-
-
-def _common_size(sizes: dict[Path, Size], share: float) -> Size | None:
-    """Return the size that at least this `share` of the images has, or None."""
-    counts = Counter(sizes.values()).most_common(1)
-    return counts[0][0] if counts and counts[0][1] >= share * len(sizes) else None

@@ -64,10 +64,7 @@ def _inches(text: Text) -> float:
 
 
 def shortened(names: list[str], longest: int = LONGEST) -> list[str]:
-    """Cut the middle out of names longer than `longest` letters; number all names if two would become equal.
-
-    A Chinese, Japanese or Korean letter counts as two.
-    """
+    """Cut the middle out of names over `longest` letters (East Asian count twice); number all if two become equal."""
     short = [_shortened(name, longest) for name in names]
     if len({*short}) == len({*names}):
         return short

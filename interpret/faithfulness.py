@@ -83,7 +83,6 @@ def _blurred(x: Tensor) -> Tensor:
 
 
 def _score(model: nn.Module, x: Tensor, blurred: Tensor, classes: Tensor, maps: Tensor) -> np.ndarray:
-    """Insertion minus deletion of each image, averaged over SHARES."""
     ranks = (-maps.cpu()).flatten(1).argsort(stable=True).argsort().view_as(maps)  # ties in reading order
     scores = []
     for share in SHARES:

@@ -44,7 +44,6 @@ def grad_cam(
 
 
 def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> list[str]:
-    """The qualified names of `layers`."""
     modules = dict(model.named_modules(remove_duplicate=False))
     names = {module: name for name, module in reversed(modules.items())}  # the first of several names
     found = {}
@@ -82,7 +81,6 @@ def _forward(model: nn.Module, x: Tensor, names: list[str]) -> tuple[Tensor, dic
 
 
 def _classes(targets: int | Tensor | None, logits: Tensor) -> Tensor:
-    """`targets` as class indices, N or N x K."""
     if targets is None:
         return logits.argmax(1)
     classes = torch.as_tensor(targets, device=logits.device).as_subclass(Tensor)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fastai.learner import Learner
-from fastai.torch_core import TensorImage, to_np
+from fastai.vision.all import Learner, TensorImage, to_np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -64,8 +63,7 @@ BATCH = 8  # images, to limit the activations and gradients in memory
 def save_overlays(learn: Learner, x: TensorImage, preds: Tensor, files: list[Path]) -> None:
     """Plot each image of the batch `x` (N x 3 x H x W) with its Grad-CAM maps, and save it to its file of `files`.
 
-    `preds` are the probabilities, N x classes. A layer that is not faithful by the run's faithfulness.csv is stamped.
-    Raises UserError for a model without maps.
+    `preds` are N x classes. Layers not faithful by the run's csv are stamped. UserError for a model without maps.
     """
     table = _faithfulness(learn.path / 'faithfulness.csv')
     probabilities, classes = preds.max(1)

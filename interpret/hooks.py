@@ -54,8 +54,7 @@ RESNET_STAGES = 'layer1', 'layer2', 'layer3', 'layer4'
 def default_layers(model: nn.Module, x: Tensor) -> list[str]:
     """Names of a ResNet's four stages; else of the last layer at each resolution that `x` (N x C x H x W) goes through.
 
-    Of nested layers, the outermost is chosen: a whole block, not a part of it or the first part of the next block.
-    Raises NoMaps if no layer has a map.
+    Of nested layers, the outermost is chosen, such as a whole block. Raises NoMaps if no layer has a map.
     """
     model = original(model)
     if all(hasattr(model, stage) for stage in RESNET_STAGES):

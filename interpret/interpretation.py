@@ -7,10 +7,7 @@ import pandas as pd
 import sklearn.metrics as skm
 import torch
 import torch.nn.functional as F
-from fastai.data.core import TfmdDL
-from fastai.interpret import ClassificationInterpretation
-from fastai.learner import Learner
-from fastai.torch_core import one_param, to_device, to_np
+from fastai.vision.all import ClassificationInterpretation, Learner, TfmdDL, one_param, to_device, to_np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -62,7 +59,6 @@ class GradCAMInterpretation(ClassificationInterpretation):
         return f'{type(self).__name__} of {n} images, {n - right} of them wrong: accuracy {right / n:.2%}'
 
     def _repr_html_(self) -> str:
-        """Show the accuracy and the worst mistakes in a notebook."""
         return f'<p>{escape(repr(self))}; the worst:</p>{self.mistakes(5).to_html()}'
 
     def __getitem__(self, idxs) -> tuple:
@@ -76,9 +72,15 @@ class GradCAMInterpretation(ClassificationInterpretation):
         return skm.confusion_matrix(self.targs, self.decoded, labels=range(len(self.vocab)))
 
     def print_classification_report(self) -> None:
-        """Print scikit-learn's precision, recall and F1 of each class."""
         names = [str(v) for v in self.vocab]
         print(skm.classification_report(self.targs, self.decoded, labels=range(len(names)), target_names=names))
+
+    def per_class(self) -> pd.DataFrame:
+        """One row per class: its name, precision, recall and f1 (fractions, 0 if undefined), and number of images."""
+        labels = range(len(self.vocab))
+        scores = skm.precision_recall_fscore_support(self.targs, self.decoded, labels=labels, zero_division=0)
+        columns = dict(zip(('precision', 'recall', 'f1', 'images'), scores, strict=True))
+        return pd.DataFrame({'class': [str(name) for name in self.vocab], **columns})
 
     def mistakes(self, k: int | None = 25) -> pd.DataFrame:
         """The `k` misclassified images with the highest loss, worst first; None for all of them.
@@ -87,10 +89,6 @@ class GradCAMInterpretation(ClassificationInterpretation):
         """
         wrong = (self.decoded != self.targs).nonzero().squeeze(1)
         return self._table(wrong[self.losses[wrong].argsort(descending=True)][:k])
-
-    def stamp(self, layer: str) -> str:
-        """The warning beside the maps of `layer` if they were measured as not faithful; else ''."""
-        return stamp(self.faithfulness, layer)
 
     def suspects(self, k: int | None = 25) -> pd.DataFrame:
         """The `k` images, right or wrong, with the most doubtful labels, worst first; columns as in `mistakes`."""
@@ -150,7 +148,6 @@ class GradCAMInterpretation(ClassificationInterpretation):
 
     @rc_context(STYLE)
     def _plot(self, idxs: list[int], layers, title: str, alone: bool, **kwargs) -> Figure:
-        """Plot each image, then each layer's map laid over it; `alone` shows the map by itself, too."""
         if not idxs:
             fig, axs = new_figure(figsize=(6, 1.5))
             axs[0, 0].axis('off')
@@ -159,12 +156,10 @@ class GradCAMInterpretation(ClassificationInterpretation):
         x, _, targs, decoded, _ = self[idxs]
         images = self.dl._pre_show_batch((x, targs), max_n=len(idxs))[2].itemgot(0)
         maps = grad_cam(self.learn.model, to_device(x, one_param(self.learn.model).device), decoded, layers)
-        heads = {f'{name}\n{self.stamp(name)}'.rstrip(): to_np(cams) for name, cams in maps.items()}
-        return plot_map_grid(images, heads, self._titles(idxs), title, alone, **kwargs)
-
-    def _titles(self, idxs: list[int]) -> list[str]:
-        return [
+        heads = {f'{name}\n{stamp(self.faithfulness, name)}'.rstrip(): to_np(cams) for name, cams in maps.items()}
+        texts = [
             f'predicted {o.predicted} {o.probability:.2f} / actual {o.actual} {o.probability_of_actual:.2f}, '
             f'loss {o.loss:.1f}'
             for o in self._table(torch.tensor(idxs)).itertuples()
         ]
+        return plot_map_grid(images, heads, texts, title, alone, **kwargs)

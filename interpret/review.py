@@ -17,7 +17,6 @@ from interpret.confusion import plot_confusion
 from interpret.faithfulness import faithfulness
 from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
-from interpret.per_class import per_class
 from interpret.report.model_card import write_card
 from interpret.report.page import write_report
 from runtime.csv_file import write_csv
@@ -40,7 +39,7 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
     out = Path(out)
     interp = GradCAMInterpretation.from_learner(learn)
     write_csv(interp.mistakes(k=None), out / 'mistakes.csv')
-    write_csv(per_class(interp), out / 'per_class.csv')
+    write_csv(interp.per_class(), out / 'per_class.csv')
     save_figure(plot_confusion(interp.confusion_matrix(), interp.vocab), out / 'plots/confusion_matrix.png')
     try:
         interp.faithfulness = faithfulness(interp, seconds=max(30, seconds / 10))
@@ -62,10 +61,9 @@ COURSE_PROJECT = {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033}
 
 
 def review_run(learn: Learner, history: pd.DataFrame, config: Config) -> GradCAMInterpretation | None:
-    """Review the kept weights and write the results of a finished run: pictures, tables, summary, card and page.
+    """Review the kept weights and write a finished run's results: pictures, tables, summary, card and page.
 
-    Returns the interpretation; None on ranks other than 0, and for a run that was killed after its page was written,
-    which keeps the page.
+    Returns the interpretation; None on other ranks than 0, and if a complete page was there already, which is kept.
     """
     interps = []  # a list, since an interpretation is too large to be sent to the other ranks
     on_rank0(lambda: interps.append(_review_once(learn, history, config)))()
@@ -89,14 +87,14 @@ def _write_review(
 ) -> GradCAMInterpretation:
     """Review the test set, write `summary.json`, the model card and the page, and print the accuracies.
 
-    `lr` is the highest learning rate; `seconds` is the duration of sweep and training. The course project's accuracies
-    are shown if the test images are CIFAR-10's, and the test accuracy without leaked images if training or validation
-    has some of the test images.
+    The course project's accuracies are shown if the test images are CIFAR-10's; the one without leaked images, too.
     """
     test_selected_on = config.valid == 'test'
     course = COURSE_PROJECT if _tests_on_cifar10(learn, config) else None
     interp, best = review(learn, learn.path, seconds), kept_epoch(history)
-    right, new = interp.decoded == interp.targs, _not_leaked(interp)
+    dls, leaks = learn.dls, leaked(learn.dls.duplicates)
+    right = interp.decoded == interp.targs
+    new = torch.tensor([file.relative_to(dls.path).as_posix() not in leaks for file in interp.dl.dataset.items])
     n_leaked, of_new = (~new).sum().item(), right[new].float().mean().item() if new.any() else None
     summary = {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
@@ -110,8 +108,8 @@ def _write_review(
         'leak': about_leaked(n_leaked, len(new), of_new),
         'test_loss': interp.losses.mean().item(),
         'test_selected_on': test_selected_on,
-        'training_images': learn.dls.class_counts,
-        'imbalance': unbalanced_line(learn.dls.class_counts),
+        'training_images': dls.class_counts,
+        'imbalance': unbalanced_line(dls.class_counts),
         'seconds': round(seconds, 1),
         'course_project': course,
     }
@@ -130,13 +128,6 @@ def _write_review(
     print(f'weights, tables and pictures: {printable(learn.path)}')
     print(f'page to review the mistakes: {printable(learn.path / "report.html")}')
     return interp
-
-
-def _not_leaked(interp: GradCAMInterpretation) -> torch.Tensor:
-    """A boolean mask of the test images that are in no other set."""
-    dls = interp.learn.dls
-    known = leaked(dls.duplicates)
-    return torch.tensor([file.relative_to(dls.path).as_posix() not in known for file in interp.dl.dataset.items])
 
 
 def _tests_on_cifar10(learn: Learner, config: Config) -> bool:

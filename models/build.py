@@ -25,26 +25,18 @@ def check_arch(arch: str) -> None:
     names = models.list_models(module=models)
     if arch not in names:
         close = get_close_matches(arch.lower(), names)
-        raise UserError(
-            f'--arch {arch}: torchvision has no classifier of that name'
-            + (f'; did you mean {" or ".join(close)}?' if close else ', it has resnet18, convnext_tiny and others')
-        )
+        hint = f'; did you mean {" or ".join(close)}?' if close else ', it has resnet18, convnext_tiny and others'
+        raise UserError(f'--arch {arch}: torchvision has no classifier of that name{hint}')
 
 
 def with_network(recipe: Recipe, arch: str | None = None, pretrained: bool = False) -> Recipe:
-    """Return `recipe` with the network `arch`, `pretrained` or not, and the statistics from `check_network`.
-
-    Raises UserError if torchvision has no such network, or if the recipe is tuned for its own network.
-    """
+    """Return `recipe` with this network, by `check_network`; UserError if the recipe is tuned for its own network."""
     changes = {'arch': arch or recipe.arch, 'pretrained': pretrained or recipe.pretrained}
     return check_network(override(recipe, **{name: o for name, o in changes.items() if o != getattr(recipe, name)}))
 
 
 def check_network(recipe: Recipe) -> Recipe:
-    """Return `recipe` with the mean and standard deviation of its pretrained weights, if it uses them.
-
-    Raises UserError if torchvision has no such network.
-    """
+    """Return `recipe` with its pretrained weights' mean and std, if any; UserError if torchvision lacks the network."""
     if recipe.arch in SPEEDNETS:
         return recipe
     check_arch(recipe.arch)
@@ -68,7 +60,10 @@ def get_model(recipe: Recipe, n_out: int, size: Size, load: bool = True) -> nn.M
         model = _load_pretrained(recipe.arch)
         _replace_head(model, n_out)
     else:
-        model = models.get_model(recipe.arch, num_classes=n_out, **_options(recipe.arch, recipe.pretrained))
+        options = {}
+        if recipe.arch in ('googlenet', 'inception_v3'):  # so that they return one tensor, and print no warning
+            options = {'aux_logits': False, 'transform_input': recipe.pretrained, 'init_weights': True}
+        model = models.get_model(recipe.arch, num_classes=n_out, **options)
     if isinstance(model, ResNet):
         if max(size) <= SMALL and not recipe.pretrained:
             set_small_stem(model)
@@ -81,7 +76,6 @@ def get_model(recipe: Recipe, n_out: int, size: Size, load: bool = True) -> nn.M
 
 
 def _load_pretrained(arch: str) -> nn.Module:
-    """Torchvision's network with its default weights, from torch's cache or downloaded."""
     from runtime.progress import shows_bars  # here: it needs fastai, the rest of this file doesn't
 
     weights = models.get_model_weights(arch).DEFAULT
@@ -104,13 +98,6 @@ def _load_pretrained(arch: str) -> nn.Module:
     if arch == 'inception_v3':  # torchvision removes GoogLeNet's auxiliary heads itself
         model.aux_logits, model.AuxLogits = False, None
     return model
-
-
-def _options(arch: str, pretrained: bool) -> dict[str, bool]:
-    """Options that make both Inceptions return one tensor, take images normalised as usual, and print no warning."""
-    if arch not in ('googlenet', 'inception_v3'):
-        return {}
-    return {'aux_logits': False, 'transform_input': pretrained, 'init_weights': True}
 
 
 def _replace_head(model: nn.Module, n_out: int) -> None:

@@ -10,8 +10,7 @@ from config.recipes import Recipe
 class Classifier(nn.Module):
     """`model` with its recipe's normalisation, test-time augmentation and softmax.
 
-    Takes uint8 RGB images (N x 3 x H x W) of the size that `model` was trained on; returns float32 probabilities
-    (N x classes).
+    Takes uint8 RGB images (N x 3 x H x W) of the size of training; returns float32 probabilities (N x classes).
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe):

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,9 @@ class SpeedNet(nn.Sequential):
     """
 
     def __init__(self, n_out: int = 10, widths: Sequence[int] = SPEEDNETS['speednet']):
-        filters = 24
-        blocks = [
-            (f'layer{i}', _block(*ends)) for i, ends in enumerate(zip((filters, *widths), widths, strict=False), 1)
-        ]
+        blocks = [(f'layer{i}', _block(*ends)) for i, ends in enumerate(pairwise((24, *widths)), 1)]
         layers = [
-            ('stem', nn.Sequential(OrderedDict(whitening=nn.Conv2d(3, filters, 2), act=nn.GELU()))),
+            ('stem', nn.Sequential(OrderedDict(whitening=nn.Conv2d(3, 24, 2), act=nn.GELU()))),
             *blocks,
             ('pool', nn.AdaptiveMaxPool2d(1)),
             ('flatten', nn.Flatten()),
@@ -49,15 +47,12 @@ class SpeedNet(nn.Sequential):
         """
         patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12).double()
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (vectors / (values + 5e-4).sqrt()).T.reshape(
-            12, 3, 2, 2
-        )  # the paper's constant: it limits amplified noise
+        # 5e-4 is the paper's constant: it limits amplified noise
+        filters = (vectors / (values + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)
         self.stem.whitening.weight.copy_(torch.cat([filters, -filters]))
 
 
 class _Scale(nn.Module):
-    """Multiplies by a constant."""
-
     def __init__(self, by: float):
         super().__init__()
         self.by = by

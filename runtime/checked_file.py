@@ -37,10 +37,7 @@ def read_file(file: Path, kind: str, parse: Callable[[str], T], way_out: str = '
 
 
 def read_json(file: Path, kind: str, parse: Callable[[Any], T], nan: bool = False, **kwargs) -> T:
-    """Return `parse(content)` for the JSON in `file`; errors and `kwargs` are those of `read_file`.
-
-    All numbers must be finite, unless `nan` allows the constants NaN, Infinity and -Infinity.
-    """
+    """Return `parse(content)` for JSON as `read_file` does; `nan` allows the constants NaN, Infinity and -Infinity."""
     constants = {} if nan else {'parse_constant': _finite}
     return read_file(file, kind, lambda text: parse(json.loads(text, parse_float=_finite, **constants)), **kwargs)
 

@@ -6,10 +6,7 @@ from typing import TextIO
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print `text` to `file` (default: stdout) on a line of its own.
-
-    A progress bar or `^C` on the terminal's current line is erased first; the bar is drawn again below.
-    """
+    """Print `text` to `file` (default: stdout) on a line of its own: a progress bar or `^C` there is erased first."""
     for stream in (sys.stdout, file):
         if stream and stream.isatty():  # stdout is None if it is closed
             print('\r' + ' ' * (get_terminal_size().columns - 1), end='\r', file=stream, flush=True)

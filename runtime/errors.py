@@ -12,8 +12,7 @@ from runtime.console import say
 class UserError(ValueError):
     """An input can't be used. The message is one line: what is wrong, where, and how to fix it.
 
-    Escape codes in it, for example from an untrusted file, are printed as Python escapes, so a terminal or notebook
-    doesn't execute them.
+    Escape codes in it, for example of an untrusted file, are printed as Python escapes: no terminal executes them.
     """
 
     def __init__(self, message: str):
@@ -25,18 +24,12 @@ class UserError(ValueError):
 
 
 def printable(name: object) -> str:
-    """Return `name` with line breaks, escape codes and non-UTF-8 bytes as Python escapes, so it fits one line.
-
-    Idempotent.
-    """
+    """Return `name` in one line: line breaks, escape codes and non-UTF-8 bytes become Python escapes. Idempotent."""
     return ''.join(char if char.isprintable() else repr(char)[1:-1] for char in str(name))
 
 
 def exit_on_interrupt(command: str) -> None:
-    """Make Ctrl-C and SIGTERM exit with 130 at once, until `ends_in_one_line` replaces the handlers.
-
-    Imports take seconds, and a KeyboardInterrupt in them ends in a traceback or is swallowed by a library.
-    """
+    """Make Ctrl-C and SIGTERM exit with 130 at once, until `ends_in_one_line`: imports could swallow the interrupt."""
 
     def leave(signum, frame):
         os.write(2, f'\n{command}: interrupted\n'.encode())
@@ -58,25 +51,23 @@ def ends_in_one_line(command: str) -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code = 2
     try:
         yield
+        return
     except UserError as e:
-        say(f'{command}: {_one_line(e)}', file=sys.stderr)
-        sys.exit(2)
+        reason = _one_line(e)
     except BrokenPipeError:
-        say(f'{command}: the program reading its output has exited', file=sys.stderr)
-        sys.exit(2)
+        reason = 'the program reading its output has exited'
     except OSError as e:
-        say(f'{command}: {printable(e.filename or "a file")}: {e.strerror or _one_line(e)}', file=sys.stderr)
-        sys.exit(2)
+        reason = f'{printable(e.filename or "a file")}: {e.strerror or _one_line(e)}'
     except (RuntimeError, MemoryError) as e:
-        if not (refusal := _no_memory(e)):
+        if not (reason := _no_memory(e)):
             raise
-        say(f'{command}: {refusal}', file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
-        say(f'{command}: interrupted', file=sys.stderr)
-        sys.exit(130)
+        code, reason = 130, 'interrupted'
+    say(f'{command}: {reason}', file=sys.stderr)
+    sys.exit(code)
 
 
 def _no_memory(e: RuntimeError | MemoryError) -> str:

@@ -45,7 +45,6 @@ def remove_parts(folder: Path, seconds: float = 0.0) -> None:
 
 
 def _sync(path: Path, flags: int) -> None:
-    """Flush `path` to the disk."""
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)

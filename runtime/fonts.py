@@ -19,8 +19,10 @@ def drawable(names: Sequence[str]) -> list[str]:
     if not missing:
         return [*names]
     families = [*rcParams['font.family']]
-    # matplotlib's bundled fonts are for formulas, or show a box for each character
-    fonts = {font.name: font.fname for font in _plain() if not font.fname.startswith(get_data_path())}
+    plain = [font for font in fontManager.ttflist if (font.style, font.weight) == ('normal', 400)]
+    # matplotlib's bundled fonts are for formulas, or show a box for each character, as macOS's LastResort does
+    bundled = get_data_path()
+    fonts = {o.name: o.fname for o in plain if not o.fname.startswith(bundled) and 'LastResort' not in o.name}
     while missing:
         left = {name: _missing(missing, file) for name, file in sorted(fonts.items())}
         best = min(left, key=lambda name: len(left[name]), default=None)
@@ -30,11 +32,6 @@ def drawable(names: Sequence[str]) -> list[str]:
         missing = left[best]
     rcParams['font.family'] = families
     return [''.join(_spelled(c) if c in missing else c for c in name) for name in names]
-
-
-def _plain() -> list:
-    upright = [font for font in fontManager.ttflist if (font.style, font.weight) == ('normal', 400)]
-    return [font for font in upright if 'LastResort' not in font.name]  # macOS: a box for every character
 
 
 def _missing(characters: set[str], file: str) -> set[str]:

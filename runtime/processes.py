@@ -107,10 +107,7 @@ def one_of_several() -> Iterator[None]:
 
 @cache
 def _group(timeout: timedelta | None = None) -> distributed.ProcessGroup:
-    """A gloo group of all ranks for Python objects; `timeout` is per message, half an hour if None.
-
-    The default NCCL group carries only GPU tensors, and ends a job if a rank waits for ten minutes.
-    """
+    """A gloo group of all ranks, since NCCL carries only GPU tensors; `timeout` is per message, else half an hour."""
     if find_spec('accelerate') is None:
         raise UserError(f'training on {num_distrib()} processes needs Accelerate: pip install accelerate')
     from accelerate import PartialState

@@ -16,10 +16,7 @@ def shows_bars() -> bool:
 
 
 def progress(items: Sequence, caption: str) -> Iterator:
-    """Iterate over `items` with a progress bar, which is erased when the loop ends, also by `break`.
-
-    `caption` is shown before the bar on a terminal, after it in a notebook.
-    """
+    """Iterate over `items` with a progress bar and its `caption`, both erased when the loop ends, also by `break`."""
     if not items or not shows_bars():
         yield from items
         return

@@ -23,10 +23,9 @@ def save_tensors(content: Any, file: Path, keep: Path | None = None) -> None:
 
 
 def load_tensors(file: Path, way_out: str = '') -> Any:
-    """Load a file of `save_tensors` to the CPU without running code from it.
+    """Load a file of `save_tensors` to the CPU; no code in it runs. UserError, ending in `way_out`, if it is damaged.
 
-    Raises UserError, ending in `way_out`, if the file is damaged. torch writes a zip archive with a CRC-32 for each
-    tensor, but its reader doesn't check them.
+    torch writes a zip archive with a CRC-32 for each tensor, but its reader doesn't check them.
     """
     content = BytesIO(file.read_bytes())
     try:

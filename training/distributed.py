@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastai.learner import Learner
-from fastai.torch_core import get_model, num_distrib, rank_distrib, set_seed
+from fastai.vision.all import Learner, get_model, num_distrib, rank_distrib, set_seed
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 

@@ -14,10 +14,7 @@ from runtime.errors import UserError, printable
 
 
 def identity(learn: Learner) -> dict[str, Any]:
-    """Describe a training for its checkpoint: images and split, size, batch size, seed, classes, recipe.
-
-    All values are plain. `images` is None if the items of the DataLoaders aren't files below their path.
-    """
+    """Describe a training for its checkpoint in plain values; `images` is None if items aren't files in `dls.path`."""
     dls = learn.dls
     try:
         images = fingerprint_images(dls)
@@ -83,7 +80,6 @@ def _other_weights(theirs: dict, mine: dict) -> list[str]:
 
 
 def _images_of_run(run: Path) -> str | None:
-    """The fingerprint of the images in a run's config.json, or None."""
     file = run / 'config.json'
     try:
         return read_json(file, 'config.json of a run', itemgetter('images')) if file.is_file() else None

@@ -9,9 +9,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from fastai.callback.schedule import minimum, slide, steep, valley
-from fastai.learner import Learner
-from fastai.torch_core import get_random_states, set_random_states
+from fastai.vision.all import Learner, get_random_states, minimum, set_random_states, slide, steep, valley
 
 from data.prediction import refuse_to_train
 from runtime.checked_file import number, read_json

@@ -14,7 +14,6 @@ from runtime.figures import OTHER, STYLE, TRAIN, VALID, new_figure
 
 
 def _splits(history: pd.DataFrame) -> tuple[str, ...]:
-    """Names of the splits: 'train', and 'valid' if there were validation images."""
     return ('train',) if history.valid_loss.isna().all() else ('train', 'valid')
 
 
@@ -75,10 +74,7 @@ def plot_history_panels(history: pd.DataFrame) -> Figure:
 
 @rc_context(STYLE)
 def plot_sweep(sweep) -> Figure:
-    """Plot the loss over the learning rate, with the chosen rate and the other rules' suggestions.
-
-    `sweep` has `lr`, `rule` and `reason` (the choice), `lrs` and `losses` (the curve) and `suggestions` (rule -> lr).
-    """
+    """Plot an LRSweep: the loss over the learning rate, with the chosen rate and the other rules' suggestions."""
     lrs, losses = np.array(sweep.lrs), np.array(sweep.losses)
     fig, axs = new_figure(figsize=(8, 4.5))
     ax = axs[0, 0]

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from fastai.data.core import DataLoaders
-from fastai.learner import Learner
+from fastai.vision.all import DataLoaders, Learner
 
 from config.options import Config, resume_config
 from config.saved import read_config
@@ -42,7 +41,8 @@ def load_model(run: str | Path, device: torch.device | None = None) -> Learner:
     device. Raises UserError if the files can't be used.
     """
     run = open_run(run)
-    return _with_kept_weights(unseen_dls(*read_config(run).model, device), run)
+    saved = read_config(run)
+    return _with_kept_weights(unseen_dls(saved.config.recipe, saved.classes, saved.size, saved.resized, device), run)
 
 
 def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:

@@ -13,10 +13,7 @@ from runtime.errors import printable
 
 
 class Writer(SummaryWriter):
-    """A SummaryWriter that skips values other than numbers, which would end the training with an error.
-
-    fastai passes flags of torch's optimisers, and None for missing hyper-parameters and for metrics without validation.
-    """
+    """A SummaryWriter that skips other values than numbers: fastai passes flags, and None for missing values."""
 
     def add_scalar(self, tag: str, scalar_value: float | Tensor | None, *args, **kwargs):
         if isinstance(scalar_value, float | Tensor):
@@ -43,9 +40,8 @@ class RunLogger(TensorBoardCallback):
         return self.steps
 
     def _setup_writer(self):
-        self.steps = self.n_epoch * len(
-            self.dls.train
-        )  # the end; if training continues, `before_train` sets the right step
+        # the end; if training continues, `before_train` sets the right step
+        self.steps = self.n_epoch * len(self.dls.train)
 
     def before_train(self):
         """Start logging at the position that Checkpoint has restored, which happens after fastai's `before_fit`."""
@@ -73,7 +69,6 @@ class RunLogger(TensorBoardCallback):
             self.writer.add_image(name, np.asarray(picture), self.steps + 1, dataformats='HWC')
 
     def close(self, failed: bool = False):
-        """Flush and close the log."""
         if self.writer:
             self.writer.close()
 

@@ -6,8 +6,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from fastai.callback.core import Callback
-from fastai.torch_core import rank_distrib
+from fastai.vision.all import Callback, rank_distrib
 
 from data.pictures import read_picture
 from runtime.checked_file import read_json
@@ -26,10 +25,7 @@ def refuse_missing(tool: str) -> None:
 
 @contextmanager
 def tracked(tool: str, run: Path) -> Iterator[list[Callback]]:
-    """Yield the callbacks for `fit` that log the run folder `run` to `tool`; a resumed run continues the same log.
-
-    At the end it logs the run's summary, pictures and best weights.
-    """
+    """Yield the callbacks for `fit` that log the run folder `run` to `tool`; log the results at the end."""
     if tool == 'none' or rank_distrib():  # rank 0 logs for all
         yield []
         return

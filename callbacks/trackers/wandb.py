@@ -74,7 +74,6 @@ class RunLogger(WandbCallback):
             raise UserError(f'--track wandb: {missing}') from e
 
     def close(self, failed: bool = False):
-        """End the W&B run, which sends the rest of the log."""
         self.wandb_run.finish(exit_code=int(failed))
 
 

@@ -13,34 +13,34 @@ import torch
 from torch import Tensor, nn
 
 
-class Move(nn.Module):
+class Step(nn.Module):
+    """A step without draws."""
+
+    draws = columns = 0
+
+    def draw(self, uniform: np.ndarray) -> np.ndarray:
+        return uniform
+
+
+class Move(Step):
     """A step that moves pixels: updates the source `rows` and `cols` of each pixel (n or 1 x length)."""
 
 
 class Pad(Move):
     """PadIfNeeded, with any border mode that copies pixels."""
 
-    draws = columns = 0
-
     def __init__(self, t: A.PadIfNeeded, size: tuple[int, int], dtype: type):
         super().__init__()
         if t.border_mode == cv2.BORDER_CONSTANT or t.position == 'random':
             raise ValueError(f'border_mode={t.border_mode}, position={t.position!r}')
         pads = t.get_params_dependent_on_data({'shape': size}, {})
-        for name, length, before, after in zip(
-            ('rows', 'cols'), size, ('top', 'left'), ('bottom', 'right'), strict=True
-        ):
+        for name, length, before, after in ('rows', size[0], 'top', 'bottom'), ('cols', size[1], 'left', 'right'):
             around = range(-pads[f'pad_{before}'], length + pads[f'pad_{after}'])
             inside = [cv2.borderInterpolate(i, length, t.border_mode) for i in around]
             self.register_buffer(name, torch.tensor(inside))
         self.size = len(self.rows), len(self.cols)
 
-    def draw(self, uniform: np.ndarray) -> np.ndarray:
-        """Draw no columns."""
-        return uniform
-
     def forward(self, rows: Tensor, cols: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Extend the rows and columns by the border."""
         return rows[:, self.rows], cols[:, self.cols]
 
 
@@ -56,11 +56,9 @@ class Crop(Move):
             raise ValueError(f'a window of {t.height}x{t.width} in {size[0]}x{size[1]} pixels')
 
     def draw(self, uniform: np.ndarray) -> np.ndarray:
-        """Scale to top and left as Albumentations does."""
         return (self.room + 1) * uniform
 
     def forward(self, rows: Tensor, cols: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep the rows and columns in the window."""
         # slices, not lists as indices: these would be copied to the GPU while the host waits
         windows = (draws[:, i : i + 1] + torch.arange(n, device=draws.device) for i, n in enumerate(self.size))
         return tuple(o.expand(len(draws), -1).gather(1, w) for o, w in zip((rows, cols), windows, strict=True))
@@ -76,18 +74,15 @@ class Flip(Move):
         self.p = t.p
 
     def draw(self, uniform: np.ndarray) -> np.ndarray:
-        """Choose the images to flip."""
         return uniform < self.p
 
     def forward(self, rows: Tensor, cols: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Reverse the columns of flipped images."""
         return rows, torch.where(draws == 1, cols.flip(1), cols)
 
 
-class Normalize(nn.Module):
+class Normalize(Step):
     """Normalize, in Albumentations' own float32 arithmetic: it multiplies by a reciprocal."""
 
-    draws = columns = 0
     dtype = np.float32
 
     def __init__(self, t: A.Normalize, size: tuple[int, int], dtype: type):
@@ -97,16 +92,12 @@ class Normalize(nn.Module):
         self.register_buffer('mean', torch.tensor(t.mean_np).reshape(-1, 1, 1))
         self.register_buffer('scale', torch.tensor(t.denominator).reshape(-1, 1, 1))
 
-    def draw(self, uniform: np.ndarray) -> np.ndarray:
-        """Draw no columns."""
-        return uniform
-
     def forward(self, x: Tensor, draws: Tensor) -> Tensor:
         """Round to float32 twice, as in Albumentations' table of the 256 values; a table takes 15 times as long."""
         return x.float().sub_(self.mean).mul_(self.scale)  # not x - mean, which converts 7 times as slowly
 
 
-class Cutout(nn.Module):
+class Cutout(Step):
     """CoarseDropout with a fill colour; a hole's columns are top, left, height (0 if there is no hole) and width."""
 
     def __init__(self, t: A.CoarseDropout, size: tuple[int, int], dtype: type):

@@ -30,10 +30,7 @@ def embedded_image(image: Image.Image | Tensor, side: int) -> dict:
 
 
 def embedded_maps(cams: dict[str, Tensor]) -> Iterator[list[dict]]:
-    """Yield each image's maps for the page's script; `cams` are raw, N x 2 (predicted, actual class) x h x w, by layer.
-
-    Values are from 0 to 255. Maps are at most 32 x 32: the page enlarges them as `grad_cam` does.
-    """
+    """Yield each image's maps as bytes, at most 32 x 32; `cams` are raw, N x 2 (predicted, actual) x h x w, by name."""
     bytes_of = {}
     for layer, raw in cams.items():
         small = rescale(F.adaptive_avg_pool2d(raw, tuple(min(n, MAP_SIDE) for n in raw.shape[-2:])))

@@ -9,7 +9,6 @@ from scipy.stats import binomtest
 
 from config.saved import read_config
 from interpret.interpretation import GradCAMInterpretation
-from interpret.per_class import per_class
 from runtime.files import replacing
 
 CONFUSED = 10  # maximum number of pairs of classes
@@ -39,7 +38,7 @@ def write_card(interp: GradCAMInterpretation, summary: dict) -> Path:
         sizes=[len(dl.dataset) for dl in dls.loaders],
         left_out=len(dls.left_out),
         interval=binomtest(right, len(interp.targs)).proportion_ci(method='wilson'),
-        scores=per_class(interp).sort_values('recall', kind='stable').to_dict('records'),
+        scores=interp.per_class().sort_values('recall', kind='stable').to_dict('records'),
         confused=interp.most_confused()[:CONFUSED],
     )
     with replacing(run / 'model_card.md') as part:

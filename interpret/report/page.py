@@ -14,9 +14,9 @@ from matplotlib import colormaps
 
 from data.pictures import read_picture
 from interpret.gradcam import grad_cam
+from interpret.gradcam_plots import stamp
 from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
-from interpret.per_class import per_class
 from interpret.report.embedded import embedded_image, embedded_maps, in_base64
 from runtime.checked_file import read_file, read_json, read_table
 from runtime.files import replacing
@@ -77,7 +77,7 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
     data = {
         'maps': maps,
         'orders': {name: by.to_numpy().argsort(kind='stable').tolist() for name, by in orders.items()},
-        'stamps': {cam['layer']: interp.stamp(cam['layer']) for cams in maps[:1] for cam in cams},
+        'stamps': {cam['layer']: stamp(interp.faithfulness, cam['layer']) for cams in maps[:1] for cam in cams},
         'colours': in_base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
     }
     with replacing(run / 'report.html') as part:
@@ -86,19 +86,17 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
 
 
 def _numbers(interp: GradCAMInterpretation) -> dict:
-    """The confusion matrix, the classes to show in it, and the scores of each class."""
     counts = interp.confusion_matrix()
     mistakes = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
     return {
         'vocab': [str(o) for o in interp.vocab],
         'counts': counts.tolist(),
         'shown': sorted((-mistakes).argsort(kind='stable')[:CLASSES].tolist()),
-        'scores': per_class(interp).to_dict('records'),
+        'scores': interp.per_class().to_dict('records'),
     }
 
 
 def _folder(run: Path) -> dict:
-    """The results that the run folder has so far."""
     summary, config, history = (run / name for name in ('summary.json', 'config.json', 'history.csv'))
     plots = {run / f'plots/{name}.png': caption for name, caption in PLOTS.items()}
     epochs = methodcaller('to_dict', 'records')
@@ -114,7 +112,6 @@ def _folder(run: Path) -> dict:
 
 
 def _pictures(captions: dict[Path, str], side: int) -> Iterator[tuple[str, dict]]:
-    """Yield the caption and the picture of each readable file."""
     for file, caption in captions.items():
         if picture := read_picture(file):
             yield caption, embedded_image(picture, side)
@@ -129,10 +126,7 @@ def _images(interp: GradCAMInterpretation, idxs: list[int]) -> Iterator[dict]:
 
 
 def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[list[dict]]:
-    """Yield each image's maps of the predicted and the actual class.
-
-    Yields nothing if `layers` is None and the model has no maps.
-    """
+    """Yield each image's maps of the predicted and the actual class; nothing if `layers` is None and none has a map."""
     model = interp.learn.model
     step = min(interp.dl.bs, BATCH)  # training had memory for this batch size
     for start in progress(range(0, len(idxs), step), 'writing the page'):

@@ -56,7 +56,7 @@ def test_hole_is_one_mid_grey_rectangle_of_half_the_sides(image):
     t = transform(replace(REFERENCE, flip=0.0))
     plain = t(image, split_idx=1)
     for draw in range(20):
-        t.set_draws((draw,))
+        t.key = (draw,)
         x = t(image, split_idx=0)
         rows, cols = hole(x)
         assert (len(rows), len(cols)) == (8, 12)
@@ -74,7 +74,7 @@ def test_crop_is_a_window_of_the_image_with_mirrored_borders(image):
     windows = [padded[i : i + 16, j : j + 24] for i in range(5) for j in range(7)]
     found = set()
     for draw in range(300):
-        t.set_draws((draw,))
+        t.key = (draw,)
         decoded = np.rint(t.decode(t(image, split_idx=0)).permute(1, 2, 0).numpy() * 255)
         (match,) = [k for k, window in enumerate(windows) if (window == decoded).all()]
         found.add(match)
@@ -86,7 +86,7 @@ def test_draws_depend_on_the_key_alone(image):
     a, b = transform(PLATEAU), transform(PLATEAU)
     b(image, split_idx=0)
     for t in (a, b):
-        t.set_draws((1, 2, 3))
+        t.key = 1, 2, 3
     assert torch.equal(a(image, split_idx=0), b(image, split_idx=0))
     assert not torch.equal(a(image, split_idx=0), b(image, split_idx=1))
 
@@ -96,7 +96,7 @@ def test_flip_and_hole_are_uncorrelated(image):
     plain, flips, rows, cols = t(image, split_idx=1), [], [], []
     n = 2000
     for draw in range(n):
-        t.set_draws((7, draw))
+        t.key = 7, draw
         x = t(image, split_idx=0)
         outside = (x != 0).any(0)
         flips.append(torch.equal(x[:, outside], plain.flip(-1)[:, outside]))
@@ -131,7 +131,7 @@ def test_a_resized_image_is_trained_on_random_parts_of_it():
     recipe = replace(REFERENCE, flip=0.0, hole=0.0)
     t, shares, ratios = AlbumentationsTransform(*get_transforms(recipe, (64, 64), resize=True)), [], []
     for draw in range(300):
-        t.set_draws((draw,))
+        t.key = (draw,)
         decoded = t.decode(t(PILImage.create(ramp), split_idx=0)) * 255
         assert decoded.shape == (3, 64, 64)
         # from the first to the last of 64 pixels' centres

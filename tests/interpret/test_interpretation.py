@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -331,3 +332,16 @@ def test_the_loader_may_be_given_by_its_index(files):
         for kwargs, place in [({}, 2), ({'ds_idx': 0}, 0), ({'dl': 1}, 1)]:
             interp = GradCAMInterpretation.from_learner(learn, **kwargs)
             assert interp.dl.dataset is learn.dls[place].dataset
+
+
+def test_per_class_by_hand():
+    # cat: 3 images, 2 found, 1 false; dog: 2 images, 1 found, 2 false; emu: 1 image, never predicted; yak: no image
+    targs, decoded = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 0, 1])
+    interp = SimpleNamespace(vocab=['cat', 'dog', 'emu', 'yak'], targs=targs, decoded=decoded)
+    assert GradCAMInterpretation.per_class(interp).to_dict('list') == {
+        'class': ['cat', 'dog', 'emu', 'yak'],
+        'precision': [2 / 3, 1 / 3, 0.0, 0.0],
+        'recall': [2 / 3, 1 / 2, 0.0, 0.0],
+        'f1': [2 / 3, 2 / 5, 0.0, 0.0],
+        'images': [3, 2, 1, 0],
+    }
