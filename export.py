@@ -73,15 +73,9 @@ def write_onnx(learn: Learner, file: Path) -> Callable[[Tensor], Tensor]:
 
     example = torch.zeros(2, 3, *learn.dls.size, dtype=torch.uint8)
     try:
-        program = torch.onnx.export(
-            Classifier(learn.model, learn.recipe).eval(),
-            (example,),
-            dynamo=True,
-            input_names=['images'],
-            output_names=['probabilities'],
-            dynamic_shapes=({0: torch.export.Dim('n')},),
-            verbose=False,
-        )
+        model, any_batch = Classifier(learn.model, learn.recipe).eval(), ({0: torch.export.Dim('n')},)
+        names = {'input_names': ['images'], 'output_names': ['probabilities']}
+        program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=any_batch, verbose=False, **names)
     except torch.onnx.errors.OnnxExporterError as e:
         raise UserError(f"torch can't write {learn.recipe.arch} as ONNX: use --format safetensors") from e
     program.model.metadata_props.update(_about(learn))

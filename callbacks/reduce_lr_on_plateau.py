@@ -1,7 +1,5 @@
 """Cut the learning rate when the validation loss stops improving, beside SaveModel, which keeps the best weights."""
 
-from collections.abc import Callable
-
 import numpy as np
 from fastai.callback import tracker
 from fastai.vision.all import Callback, ParamScheduler, TrackerCallback
@@ -42,12 +40,7 @@ class ReduceLROnPlateau(tracker.ReduceLROnPlateau):
 
 
 def plateau_cbs(
-    monitor: str = 'valid_loss',
-    comp: Callable = np.less,
-    min_delta: float = 0.0,
-    patience: int = 4,
-    factor: float = 5.0,
-    fname: str = 'best',
+    monitor='valid_loss', comp=np.less, min_delta=0.0, patience=4, factor=5.0, fname='best'
 ) -> list[Callback]:
     """SaveModel and ReduceLROnPlateau with the same test for an improvement: `comp(monitor - min_delta, best)`.
 

@@ -33,14 +33,9 @@ class Parser(ArgumentParser):
 
 def train_parser() -> Parser:
     """The parser of `train_fastai.py`; its namespace contains only the options that were given."""
-    parser = Parser(
-        'train_fastai.py',
-        usage='%(prog)s [--option value ...]',
-        description='Train an image classifier with fastai, and see why it is wrong.',
-        epilog=EXAMPLES + EXIT_CODES,
-        formatter_class=RawDescriptionHelpFormatter,
-        argument_default=SUPPRESS,
-    )
+    about, usage = 'Train an image classifier with fastai, and see why it is wrong.', '%(prog)s [--option value ...]'
+    style = {'formatter_class': RawDescriptionHelpFormatter, 'argument_default': SUPPRESS}
+    parser = Parser('train_fastai.py', usage, about, EXAMPLES + EXIT_CODES, **style)
     parser.add_argument('--version', action='version', version=f'train_fastai {__version__}')
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     options = {'recipe': RECIPE_NAME, **OVERRIDES, **{o.name: o for o in fields(Config) if o.metadata}}

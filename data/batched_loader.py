@@ -24,12 +24,7 @@ class BatchedDL(SeededDL):
     at_once = 2048  # images to prepare at once on a GPU: a batch of any size takes the host about 1 ms
 
     def __init__(
-        self,
-        dataset,
-        pixels: Pixels | None = None,
-        labels: Tensor | None = None,
-        alternating_flip: bool = False,
-        **kwargs,
+        self, dataset, pixels: Pixels | None = None, labels: Tensor | None = None, alternating_flip=False, **kwargs
     ):
         self.pixels, self.labels, self.alternating_flip, self.tables = pixels, labels, alternating_flip, {}
         super().__init__(dataset, **kwargs)

@@ -47,10 +47,9 @@ def find_splits(path: Path) -> dict[str, Path]:
     if len({*meant.values()}) < 2 and flat:
         return {'train': path}  # a class may well be called train
     if flat and len(folders) > len(meant):
-        raise UserError(
-            f'{here}: {_listed(meant)} have no class folders inside. If they are classes, rename them, '
-            f'for example to {next(iter(meant)).name}_/; if they are splits, sort their images into class folders'
-        )
+        rename = f'rename them, for example to {next(iter(meant)).name}_/'
+        way_out = f'If they are classes, {rename}; if they are splits, sort their images into class folders'
+        raise UserError(f'{here}: {_listed(meant)} have no class folders inside. {way_out}')
     found = {}
     for folder, split in meant.items():
         if folder.name not in SPLITS:
@@ -60,20 +59,16 @@ def find_splits(path: Path) -> dict[str, Path]:
         found[split] = folder
     if 'train' not in found:
         one = printable(found.get('test') or found['valid'])
-        raise UserError(
-            f'{here} has {_listed(found.values())}, but no train/: add the training images as train/<class>/, or pass '
-            f'--data {one} ({A_FIFTH})'
-        )
+        way_out = f'add the training images as train/<class>/, or pass --data {one} ({A_FIFTH})'
+        raise UserError(f'{here} has {_listed(found.values())}, but no train/: {way_out}')
     train = printable(found['train'])
     if 'test' not in found:
         rename = f'rename {found["valid"].name}/ to test/, or ' if 'valid' in found else 'add test/<class>/, or '
         raise UserError(f'{here} has {_listed(found.values())}, but no test/: {rename}pass --data {train} ({A_FIFTH})')
     for folder in (found[split] for split in ('valid', 'test') if split in found and subfolders(found['train'])):
         if not subfolders(folder):
-            raise UserError(
-                f'{printable(folder)} has no class folders, so its images have no labels: sort them into '
-                f'{folder.name}/<class>/, or pass --data {train} ({A_FIFTH})'
-            )
+            way_out = f'sort them into {folder.name}/<class>/, or pass --data {train} ({A_FIFTH})'
+            raise UserError(f'{printable(folder)} has no class folders, so its images have no labels: {way_out}')
     return {split: found[split] for split in ('train', 'valid', 'test') if split in found}
 
 
@@ -93,16 +88,13 @@ def find_classes(path: Path, splits: dict[str, Path]) -> list[str]:
     for other in others:
         for name in sorted({*names} ^ {folder.name for folder in subfolders(other)}):
             here, there = (train, other) if name in names else (other, train)
-            raise UserError(
-                f'{printable(here / name)} has no counterpart in {there.name}/: each class needs images in both. Add '
-                f'some there, or move this folder out of {here.name}/'
-            )
+            way_out = f'Add some there, or move this folder out of {here.name}/'
+            missing = f'{printable(here / name)} has no counterpart in {there.name}/: each class needs images in both'
+            raise UserError(f'{missing}. {way_out}')
     if len(names) < 2:
         has = f'only one class folder, {printable(names[0])}/' if names else 'no class folders'
-        raise UserError(
-            f'{printable(train)} has {has}: sort its images into a folder for each of two or more classes; '
-            f'--data takes a folder of {LAYOUTS}'
-        )
+        way_out = f'sort its images into a folder for each of two or more classes; --data takes a folder of {LAYOUTS}'
+        raise UserError(f'{printable(train)} has {has}: {way_out}')
     return names
 
 

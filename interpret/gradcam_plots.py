@@ -1,6 +1,5 @@
 """Pictures of Grad-CAM maps."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,7 @@ from runtime.fonts import drawable
 
 @rc_context(STYLE)
 def plot_map_grid(
-    images: Sequence[TensorImage],
-    maps: Mapping[str, np.ndarray],
-    texts: Iterable[str],
-    title: str,
-    alone: bool,
-    ncols: int = 1,
-    **kwargs,
+    images: list[TensorImage], maps: dict[str, np.ndarray], texts: list[str], title: str, alone: bool, ncols=1, **kwargs
 ) -> Figure:
     """Plot N `images`, each under its text and followed by its maps laid over it; `ncols` images per row.
 
@@ -44,7 +37,7 @@ def plot_map_grid(
     for place in places[:ncols]:
         for head, ax in zip(maps, place[1::step], strict=True):
             ax.set_title(head, loc='left', fontweight='bold', pad=20)  # above the first row's text
-    for row, image, text, *cams in zip(places[: len(images)], images, drawable([*texts]), *maps.values(), strict=True):
+    for row, image, text, *cams in zip(places[: len(images)], images, drawable(texts), *maps.values(), strict=True):
         row[0].set_title(text, loc='left')
         image.show(ctx=row[0])
         for cam, axes in zip(cams, row[1:].reshape(-1, step), strict=True):

@@ -95,13 +95,7 @@ class GradCAMInterpretation(ClassificationInterpretation):
         return self._table(label_quality(self.preds, self.targs).argsort()[:k])
 
     def plot_top_losses(
-        self,
-        k: int | list,
-        largest: bool = True,
-        layers=None,
-        nrows: int | None = None,
-        ncols: int | None = None,
-        **kwargs,
+        self, k: int | list, largest=True, layers=None, nrows: int | None = None, ncols: int | None = None, **kwargs
     ) -> Figure:
         """fastai's `plot_top_losses` with the maps of `layers` laid over each image; `k` may be a list of ranks.
 
@@ -115,10 +109,7 @@ class GradCAMInterpretation(ClassificationInterpretation):
         return self._plot(idxs.tolist(), layers, title, alone=False, ncols=ncols, **kwargs)
 
     def plot_gradcam(self, k: int = 25, layers=None) -> Figure:
-        """Plot the `k` worst `mistakes`, one per row: the image, then each layer's map, alone and laid over the image.
-
-        The maps show the evidence for the predicted class.
-        """
+        """Plot the `k` worst `mistakes`, one a row, with each layer's map of the predicted class, alone and over it."""
         idxs = self.mistakes(k).index.tolist()
         title = f'The {len(idxs)} worst mistakes, and Grad-CAM of the predicted class'
         if len(idxs) < k:

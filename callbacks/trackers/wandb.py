@@ -27,15 +27,9 @@ class RunLogger(WandbCallback):
         file = run / 'wandb.json'
         if not file.exists():
             write_json(file, {'id': token_hex(4)})
+        project, mine = os.environ.get('WANDB_PROJECT', 'train-fastai'), read_json(file, "run's W&B id", _id)
         try:
-            self.wandb_run = wandb.init(
-                project=os.environ.get('WANDB_PROJECT', 'train-fastai'),
-                id=read_json(file, "run's W&B id", _id),
-                resume='allow',
-                name=run.name,
-                dir=run,
-                config=config,
-            )
+            self.wandb_run = wandb.init(project=project, id=mine, resume='allow', name=run.name, dir=run, config=config)
         except wandb.Error as e:
             raise UserError(f'--track wandb: {" ".join(str(e).split())} (WANDB_MODE=offline needs no server)') from e
 
