@@ -35,12 +35,6 @@ PICTURES = (
 )
 
 
-def run(*args, cwd=ROOT, **env):
-    command = [sys.executable, ROOT / 'train_fastai.py', *map(str, args)]
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
-
-
 @pytest.fixture
 def tiny(monkeypatch):
     """Replaces all networks by tiny ones."""
@@ -59,11 +53,14 @@ class RunsCode:
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-    """A complete run on the tiny images: its folder and the finished process."""
+    """A complete run on the tiny images, with ASCII output only: its folder and the finished process."""
     tmp = tmp_path_factory.mktemp('whole run')
-    data = write_images(tmp / 'my images')
-    done = run('--data', data, '--recipe', 'plateau', '--out', tmp / 'my runs', '--name', 'first', '--epochs', 2,
-               '--bs', 6, '--valid', 0.25, cwd=tmp)  # fmt: skip
+    data = write_images(tmp / 'Bilder für später')
+    command = [sys.executable, ROOT / 'train_fastai.py', '--data', data, '--recipe', 'plateau',
+               '--out', tmp / 'my runs', '--name', 'first', '--epochs', '2', '--bs', '6',
+               '--valid', '0.25']  # fmt: skip
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONIOENCODING': 'ascii', 'LC_ALL': 'C'}
+    done = subprocess.run(command, cwd=tmp, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return tmp / 'my runs/first', done
 
@@ -88,8 +85,9 @@ def test_pictures_are_not_blank(finished):
 
 def test_output_is_plain_lines(finished):
     out = finished[1].stdout
-    assert not re.search(r'[\r\x1b█]|\|-', out)
-    assert out.startswith(f'{finished[0].parents[1] / "my images"}: 18 training, 6 validation, 12 test images\n')
+    assert not re.search(r'[\r\x1b█]|\\u2588|\|-', out)
+    data = f'{finished[0].parents[1]}/Bilder f\\xfcr sp\\xe4ter'
+    assert out.startswith(f'{data}: 18 training, 6 validation, 12 test images\n')
     assert len(re.findall(r'^epoch [12]/2  train_loss .* valid_accuracy .* s$', out, flags=re.M)) == 2
     assert re.search(r'^lr \S+: \w+, ', out, flags=re.M)
     assert re.search(r'^max train accuracy +\d+\.\d\d%$', out, flags=re.M)
@@ -134,7 +132,7 @@ def test_saved_weights_give_the_test_accuracy(finished):
     _, valid = get_transforms(PLATEAU, (16, 16))
     classes, right = ['blue', 'green', 'red'], 0
     with torch.no_grad():
-        for file in sorted((folder.parents[1] / 'my images/test').rglob('*.png')):
+        for file in sorted((folder.parents[1] / 'Bilder für später/test').rglob('*.png')):
             x = valid(image=np.asarray(Image.open(file)))['image'][None]
             right += classes[model.eval()(x).argmax().item()] == file.parent.name
     summary = json.loads((folder / 'summary.json').read_text())
@@ -144,7 +142,7 @@ def test_saved_weights_give_the_test_accuracy(finished):
 def test_an_existing_name_is_refused(finished, command):
     folder, _ = finished
     before = {f: f.stat().st_mtime_ns for f in folder.rglob('*')}
-    data = folder.parents[1] / 'my images'
+    data = folder.parents[1] / 'Bilder für später'
     code, _, err = command(data=data, recipe='plateau', out=folder.parent, name='first', bs=6, valid=0.25)
     assert (code, len(err.splitlines())) == (2, 1)
     assert 'exists: choose another --name' in err
@@ -171,7 +169,7 @@ def test_another_review_gives_the_same_results_even_with_moved_images(finished, 
     (folder / 'faithfulness.csv').unlink()
     (folder / 'report.html').unlink()
     (folder / 'model_card.md').write_text('an older one')
-    images = folder.parents[1] / 'my images'
+    images = folder.parents[1] / 'Bilder für später'
     moved = images.rename(images.with_name('moved'))
     try:
         code, _, err = command(review=folder)
@@ -282,7 +280,7 @@ def test_review_of_an_unfinished_run_is_refused(tmp_path):
 
 def test_review_of_other_images_is_refused(finished):
     folder, _ = finished
-    image = folder.parents[1] / 'my images/test/red/00.png'
+    image = folder.parents[1] / 'Bilder für später/test/red/00.png'
     pixels = image.read_bytes()
     Image.new('RGB', (16, 16)).save(image)
     try:

@@ -3,17 +3,18 @@
 import csv
 import json
 import os
-import resource
+import runpy
 import shutil
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 
 import pandas as pd
 import pytest
 import torch
+from forked import Forked
 from tiny import tiny_dls, write_images
 
 from data.loaders import fingerprint_images, refuse_other_images
@@ -22,42 +23,8 @@ from runtime.run_folder import environment, name_changes
 from training.saved_run import load_model, load_run, read_history, read_summary
 
 ROOT = Path(__file__).parents[2]
+SMALL = 'mobilenet_v3_small'  # has dropout and BatchNorm, and an epoch takes a third of a second
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals and limits')
-
-
-def start(*args, limit=None, **env):
-    """Start `train_fastai.py` in its own process group, which can write files of at most `limit` bytes."""
-
-    def before():
-        if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    command = [sys.executable, ROOT / 'train_fastai.py', *map(str, args)]
-    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'encoding': 'utf-8'}
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
-    return subprocess.Popen(command, env=env, preexec_fn=before, start_new_session=True, **pipes)
-
-
-@pytest.fixture
-def run_of_images(request):
-    """The fixture `run` of conftest; here `run` is a function."""
-    return request.getfixturevalue('run')
-
-
-def run(*args, **kwargs):
-    process = start(*args, **kwargs)
-    out, err = process.communicate(timeout=200)
-    return process.returncode, out, err
-
-
-def until(process, text):
-    """Read the output of `process` until a line contains `text`."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return ''.join(lines)
-    pytest.fail(f'it ended before {text!r}: {lines} {process.stderr.read()}')
 
 
 def ending(folder):
@@ -70,28 +37,29 @@ def ending(folder):
 
 @pytest.mark.slow
 def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command):
-    data = write_images(tmp_path / 'Bilder für später')
+    data = write_images(tmp_path / 'Bilder für später', size=(32, 32))
     folder = tmp_path / 'the runs/ein Lauf'
     images = {file: file.stat().st_mtime_ns for file in data.rglob('*')}
     way = f"to resume: python train_fastai.py --resume '{folder}'\n"
 
     # a worker is killed
-    process = start('--data', data, '--out', folder.parent, '--name', folder.name, '--epochs', 6, '--bs', 6,
-                    '--valid', 0.25, '--lr', 0.01, '--recipe', 'reference', '--workers', 2)  # fmt: skip
-    until(process, 'epoch 1/6 ')
+    process = Forked('--data', data, '--out', folder.parent, '--name', folder.name, '--epochs', 8, '--bs', 6, '--valid',
+                     0.25, '--lr', 0.01, '--arch', SMALL, '--workers', 2)  # fmt: skip
+    process.until('epoch 1/8 ')
     workers = Path(f'/proc/{process.pid}/task/{process.pid}/children')
-    while process.poll() is None:
+    while process.is_alive():
         for pid in workers.read_text().split() if workers.exists() else ():
             with suppress(ProcessLookupError):  # it has just ended
                 os.kill(int(pid), signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
+        sleep(0.001)
+    code, _, err = process.end()
+    assert code == 2
     assert err.startswith(way)
     assert 'a data loader worker was killed' in err
     assert err.count('\n') == 2
 
     # the disk is full
-    code, _, err = run('--resume', folder, limit=2**20)
+    code, _, err = Forked('--resume', folder, limit=2**20).end()
     assert code == 2
     assert err == f'{way}train_fastai.py: {folder}/models/best.pth: File too large\n' or (
         err == f'{way}train_fastai.py: {folder}/models/last.pth: File too large\n'
@@ -99,28 +67,27 @@ def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command
     assert not list(folder.rglob('.*.part'))
 
     # the scheduler sends SIGTERM
-    process = start('--resume', folder, '--workers', 2)
-    until(process, 'epoch 4/6 ')
+    process = Forked('--resume', folder, '--workers', 2)
+    process.until('epoch 4/8 ')
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    code, _, err = process.end()
+    assert code == 130
     assert err.endswith(f'{way}train_fastai.py: interrupted\n')
     assert 'Traceback' not in err
 
     # another process uses the run
-    process = start('--resume', folder)
-    until(process, 'going on at epoch')
+    process = Forked('--resume', folder)
+    process.until('going on at epoch')
     code, _, err = command(resume=folder)
     assert (code, err.count('\n')) == (2, 1)
     assert 'is in use by another process' in err
-    assert process.wait(timeout=200) == 0
+    assert process.end()[0] == 0
     assert command(resume=folder) == (0, f'{folder} is finished, see {folder / "report.html"}\n', '')
 
-    # an uninterrupted run from the same config.json, with ASCII output only
-    code, out, err = run('--config', folder / 'config.json', '--workers', 0, '--out', folder.parent, '--name', 'alone',
-                         PYTHONIOENCODING='ascii', LC_ALL='C')  # fmt: skip
+    # an uninterrupted run from the same config.json
+    options = ['--config', folder / 'config.json', '--workers', 0, '--out', folder.parent, '--name', 'alone']
+    code, _, err = Forked(*options).end()
     assert (code, err) == (0, '')
-    assert r'Bilder f\xfcr sp\xe4ter: 18 training' in out
     assert ending(folder.with_name('alone')) == ending(folder)
     assert {file: file.stat().st_mtime_ns for file in data.rglob('*')} == images  # nothing is written to the data
 
@@ -154,20 +121,14 @@ def test_changed_versions_are_named(capsys):
 
 
 def test_any_change_of_the_code_changes_its_fingerprint(tmp_path):
+    def fingerprint(folder):
+        return runpy.run_path(str(folder / 'runtime/run_folder.py'))['environment']()['code']
+
     code = tmp_path / 'code'
     shutil.copytree(ROOT, code, ignore=lambda folder, names: {n for n in names if n.startswith('.') or n == 'results'})
+    before = fingerprint(code)
     (code / 'callbacks/stop_on_nan.py').write_text((code / 'callbacks/stop_on_nan.py').read_text() + '\n')
-    lines = []
-    for folder in (ROOT, code):
-        command = [
-            sys.executable,
-            '-W',
-            'ignore',
-            '-c',
-            'from runtime.run_folder import environment; print(environment()["code"])',
-        ]
-        lines.append(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
-    assert len(set(lines)) == 2
+    assert before == fingerprint(ROOT) != fingerprint(code)
 
 
 def test_escape_codes_of_a_config_do_not_reach_the_terminal(capsys):
@@ -178,19 +139,19 @@ def test_escape_codes_of_a_config_do_not_reach_the_terminal(capsys):
 
 
 @pytest.mark.parametrize('place', ['.lock', 'models', 'plots'])
-def test_every_command_refuses_links_in_a_run_first(run_of_images, place, tmp_path, command):
+def test_every_command_refuses_links_in_a_run_first(run, place, tmp_path, command):
     home = tmp_path / 'home'
     (home / 'tmp_work').mkdir(parents=True)
     (home / 'tmp_work/thesis.txt').write_text('thesis')
-    (run_of_images / 'summary.json').write_text('{}')
-    if (run_of_images / place).is_dir():
-        (run_of_images / place).rename(tmp_path / 'elsewhere')
-    (run_of_images / place).symlink_to(home)
+    (run / 'summary.json').write_text('{}')
+    if (run / place).is_dir():
+        (run / place).rename(tmp_path / 'elsewhere')
+    (run / place).symlink_to(home)
     for use in load_model, load_run:
         with pytest.raises(UserError, match=f'{place} is a link'):
-            use(run_of_images)
+            use(run)
     for mode in 'resume', 'review':
-        code, out, err = command(**{mode: run_of_images})
+        code, out, err = command(**{mode: run})
         assert (code, out) == (2, '')
         assert f'{place} is a link' in err
     assert [file.name for file in home.rglob('*')] == ['tmp_work', 'thesis.txt']
