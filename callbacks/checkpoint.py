@@ -3,15 +3,16 @@
 from pathlib import Path
 from threading import Event
 from time import perf_counter
-from typing import Any
 
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import get_model, num_distrib
-from torch import Tensor
+from torch import isfinite
 
 from callbacks.averaged_weights import AveragedWeights
 from callbacks.random_states import all_random_states, restore_random_states
+from callbacks.recorder import shared
+from callbacks.save_model import SECONDS
 from runtime.errors import UserError, printable
 from runtime.processes import highest, on_rank0
 from runtime.tensor_file import load_tensors, save_tensors
@@ -24,10 +25,11 @@ SAVE, STOP = 1, 2
 class Checkpoint(Callback):
     """Save the whole training state to `folder`/last.pth, and start from `state` (of `load_checkpoint`) if given.
 
-    Saves after each epoch, once `minutes` have passed since the last save, and when `stop` is set, which also ends the
-    training with a KeyboardInterrupt. The previous file is kept as last.previous.pth. `identity` describes the
-    training that the checkpoint belongs to. The states of callbacks with `state_dict` and `load_state_dict` are saved,
-    too. With several processes, all save after the same batch, and rank 0 writes.
+    Saves after an epoch if the last save is `SECONDS` ago, within an epoch if it is `minutes` ago, after the last
+    epoch, and when `stop` is set, which also ends the training with a KeyboardInterrupt. The previous file is kept as
+    last.previous.pth. `identity` describes the training that the checkpoint belongs to. The states of callbacks with
+    `state_dict` and `load_state_dict` are saved, too. With several processes, all save after the same batch, and rank 0
+    writes.
     """
 
     order = AveragedWeights.order + 1  # after an epoch all that is saved has changed, also the learning rate
@@ -68,26 +70,26 @@ class Checkpoint(Callback):
         for cb in self._stateful():
             cb.load_state_dict(self.state['callbacks'][cb.name])
         states = self.state['random']
-        self.meters = [_shared(numbers, len(states) / max(num_distrib(), 1)) for numbers in self.meters]
-        self._restore_meters()
+        self.meters = shared(self.meters, len(states) / max(num_distrib(), 1))
+        self.recorder.restore(self.meters)
         self.learn.first_epoch, self.dls.train.skip = self.place
         restore_random_states(states)
 
     def before_train(self):
         """Restore the meters, which the start of the epoch has reset."""
         if self.state:
-            self._restore_meters()
+            self.recorder.restore(self.meters)
             self.state = None
 
     def after_batch(self):
         """Record the position, and save if it's time or if training has to stop."""
         if self.training:
             self.place = self.epoch, self.iter + 1
-            self.meters = [_numbers(meter) for meter in self.recorder._train_mets]
         if self.training or self.iter + 1 < self.n_iter:  # in validation's last batch some ranks may have no image
             self._save_or_stop()
 
     def after_train(self):
+        self.meters = self.recorder.numbers()  # validation resets the metrics
         self.dls.train.skip = 0  # only the epoch that was resumed skips batches
 
     @staticmethod
@@ -99,20 +101,27 @@ class Checkpoint(Callback):
         self._save_or_stop()  # for the last batch, which `after_batch` leaves out
 
     def _save_or_stop(self):
-        due = self.training and perf_counter() - self.saved >= 60 * self.minutes
+        due = self.training and self._is_due(60 * self.minutes)
         asked = highest(STOP if self.stop.is_set() else SAVE if due else 0)
-        if asked:
+        if asked and self.training:
+            self.meters = self.recorder.numbers()
+        if asked and isfinite(self.recorder.smooth_loss.val):  # StopOnNaN may be late on a GPU
             self.save()
         if asked == STOP:
             raise KeyboardInterrupt
 
     def after_epoch(self):
         """Save, with the smoothed loss (the first meter), which continues, but without the metrics, which restart."""
-        self.place, self.meters = (self.epoch + 1, 0), self.meters[:1]
-        self.save()
+        self.place, self.meters = (self.epoch + 1, 0), self.recorder.numbers()[:1]
+        if highest(int(self.epoch + 1 == self.n_epoch or self._is_due(min(SECONDS, 60 * self.minutes)))):
+            self.save()
+
+    def _is_due(self, seconds: float) -> bool:
+        return perf_counter() - self.saved >= seconds
 
     def save(self):
         """Write the checkpoint; if that fails, the previous one is intact."""
+        self.saved = perf_counter()
         scaler = getattr(self.learn, 'scaler', None)
         state = {
             'training': self.identity,
@@ -127,16 +136,10 @@ class Checkpoint(Callback):
         }
         last, previous = (self.folder / name for name in NAMES)
         on_rank0(save_tensors)(state, last, keep=previous)
-        self.saved = perf_counter()
 
     def _stateful(self) -> list[Callback]:
         # ask the class: a callback instance delegates missing attributes to the Learner, and that to the model
         return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
-
-    def _restore_meters(self):
-        # at the start of an epoch there is only the first, the smoothed loss
-        for meter, numbers in zip(self.recorder._train_mets, self.meters, strict=False):
-            vars(meter).update(numbers)
 
 
 def load_checkpoint(folder: Path) -> dict | None:
@@ -150,16 +153,3 @@ def load_checkpoint(folder: Path) -> dict | None:
             print(f'{printable(e)}; it is removed, and the one before it used if there is one')
             file.unlink()  # otherwise the next save would keep it instead of a good one
     return None
-
-
-def _numbers(meter: Any) -> dict:
-    """A copy of a fastai Metric's numbers so far; a copy because `lerp` and `+=` may work in place."""
-    plain = {k: v.as_subclass(Tensor).clone() if isinstance(v, Tensor) else v for k, v in vars(meter).items()}
-    return {k: v for k, v in plain.items() if isinstance(v, int | float | Tensor)}
-
-
-def _shared(numbers: dict, factor: float) -> dict:
-    """`numbers` for a process whose share of the images is `factor` times as large; averages count their own share."""
-    if factor == 1 or 'total' not in numbers:
-        return numbers
-    return {**numbers, 'total': factor * numbers['total'], 'count': factor * numbers['count']}

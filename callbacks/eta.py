@@ -2,6 +2,7 @@
 
 from time import perf_counter
 
+import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 
@@ -25,16 +26,21 @@ class ETA(Callback):
             train = self.dls.train
             batches = len(train) - getattr(train, 'skip', 0)  # a resumed training may start within an epoch
             self.first, self.last = min(self.warm_up, batches - 1), min(self.warm_up + self.timed, batches)
-            self.start = perf_counter()
+            self.start = self._now()
 
     def after_batch(self):
         """Time the batches from `first` to `last` and extrapolate."""
         if not self.training:
             return
         if self.train_iter == self.first:
-            self.start = perf_counter()
+            self.start = self._now()
         elif self.train_iter == self.last:
-            self._say((perf_counter() - self.start) / (self.last - self.first))
+            self._say((self._now() - self.start) / (self.last - self.first))
+
+    def _now(self) -> float:
+        if self.dls.device.type == 'cuda':
+            torch.cuda.synchronize()  # the host only queues a batch
+        return perf_counter()
 
     def _say(self, seconds: float):
         train, *others = (len(dl) for dl in self.dls.loaders)

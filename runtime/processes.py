@@ -52,9 +52,10 @@ def gathered(value: Any) -> list:
 
 def highest(value: int) -> int:
     """The highest `value` of all ranks."""
+    if num_distrib() < 2:
+        return value
     shared = torch.tensor(value)
-    if num_distrib() > 1:
-        distributed.all_reduce(shared, distributed.ReduceOp.MAX, group=_group())
+    distributed.all_reduce(shared, distributed.ReduceOp.MAX, group=_group())
     return shared.item()
 
 

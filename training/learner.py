@@ -8,19 +8,17 @@ from pathlib import Path
 import fastai.vision.all  # noqa: F401, its modules add methods to Learner: summary, lr_find, to_fp16
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.callback.core import CancelEpochException
+from fastai.callback.core import CancelBatchException, CancelEpochException, TrainEvalCallback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
-from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
-from fastai.learner import Learner
-from fastai.losses import CrossEntropyLossFlat
-from fastai.metrics import accuracy
+from fastai.learner import CastToTensor, Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device
 from fastcore.basics import noop
 from torch import Tensor, nn
 
 from callbacks.progress import Progress, SweepBar
+from callbacks.recorder import Mean, Recorder, accuracy
 from callbacks.set_epoch import EpochToLoader
 from callbacks.test_time_views import MeanOverViews
 from config.recipes import PLATEAU, Recipe
@@ -29,10 +27,12 @@ from models.speednet import SpeedNet
 from models.winograd.convolution import winograd_convolutions
 from runtime.errors import UserError
 from runtime.progress import shows_bars
+from training.events import EventTable
+from training.loss import CrossEntropy
 from training.muon import Muon
 
 
-class ResumableLearner(Learner):
+class ResumableLearner(EventTable):
     """fastai's Learner, which can start a fit at `first_epoch`, after `dls.train.skip` batches.
 
     fastai's own `start_epoch` runs the callbacks of the skipped epochs, and every tracker fails in them.
@@ -58,6 +58,13 @@ class ResumableLearner(Learner):
         with fast:
             for o in enumerate(self.dl, getattr(self.dl, 'skip', 0)):
                 self.one_batch(*o)
+
+    def one_batch(self, i: int, b: tuple) -> None:
+        """Train or evaluate on the batch `b`; train on plain tensors, since subclasses run Python at each operation."""
+        self.iter = i
+        plain = (x.as_subclass(Tensor).to(self.dls.device) for x in b) if self.training else self._set_device(b)
+        self._split(tuple(plain))
+        self._with_events(self._do_one_batch, 'batch', CancelBatchException)
 
     def export(self, *args, **kwargs):
         """fastai's `export`, after creating the folder."""
@@ -107,7 +114,7 @@ def get_learner(
     learn = ResumableLearner(
         dls,
         model,
-        loss_func=CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing),
+        loss_func=CrossEntropy(label_smoothing=recipe.label_smoothing),
         # fastai's SGD has no Nesterov momentum; the `weight_decay` of torch's is true L2
         opt_func=partial(
             OptimWrapper, opt=Muon if recipe.muon else torch.optim.SGD, momentum=recipe.mom, nesterov=recipe.nesterov
@@ -116,18 +123,17 @@ def get_learner(
         wd=[recipe.wd / scale for scale in recipe.lr_scales.values()],
         wd_bn_bias=True,
         train_bn=False,  # otherwise fastai also marks untrained parameters, which torch's optimisers can't save
-        metrics=accuracy,
-        cbs=[EpochToLoader(), ChannelsLast()],
+        metrics=Mean(accuracy),
+        cbs=[TrainEvalCallback(), Recorder(), CastToTensor(), EpochToLoader(), ChannelsLast()],
         path=path,
+        default_cbs=False,
     )
-    learn.recipe = recipe
-    learn.recorder.train_metrics = True
+    learn.recipe, learn.cast_to_tensor.run_train = recipe, False  # in training `one_batch` casts
     if recipe.views:
         learn.add_cb(MeanOverViews(**recipe.views))
     if dls.device.type == 'cuda':
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         learn.add_cb(MixedPrecision(AMPMode.BF16 if bf16 else AMPMode.FP16))
-    learn.remove_cb(ProgressCallback)
     if shows_bars():
         learn.add_cbs([Progress(), SweepBar()])
     else:

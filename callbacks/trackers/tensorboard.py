@@ -10,14 +10,34 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from runtime.errors import printable
+from runtime.readings import Readings
 
 
 class Writer(SummaryWriter):
-    """A SummaryWriter that skips other values than numbers: fastai passes flags, and None for missing values."""
+    """A SummaryWriter that skips values other than numbers, and writes tensors once they are known, without a wait.
 
-    def add_scalar(self, tag: str, scalar_value: float | Tensor | None, *args, **kwargs):
-        if isinstance(scalar_value, float | Tensor):
-            super().add_scalar(tag, scalar_value, *args, **kwargs)
+    fastai passes flags of torch's optimisers, and None for missing hyper-parameters and for metrics without validation.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.readings = Readings()
+
+    def add_scalar(self, tag: str, scalar_value: float | Tensor | None, global_step: int | None = None):
+        if isinstance(scalar_value, float):
+            super().add_scalar(tag, scalar_value, global_step)
+        elif isinstance(scalar_value, Tensor):
+            self.readings.add(scalar_value, (tag, global_step))
+
+    def flush(self, wait: bool = False):
+        """Write the tensors that are known, or all, and flush the file."""
+        for value, (tag, step) in self.readings.read(wait):
+            super().add_scalar(tag, value, step)
+        super().flush()
+
+    def close(self):
+        self.flush(wait=True)
+        super().close()
 
 
 class RunLogger(TensorBoardCallback):
@@ -39,6 +59,11 @@ class RunLogger(TensorBoardCallback):
         """The step, under the name that fastai reads."""
         return self.steps
 
+    @property
+    def smooth_loss(self) -> Tensor:
+        """The smoothed loss, under the name that fastai reads; the Learner's is late on a GPU."""
+        return self.recorder.newest
+
     def _setup_writer(self):
         # the end; if training continues, `before_train` sets the right step
         self.steps = self.n_epoch * len(self.dls.train)
@@ -56,7 +81,7 @@ class RunLogger(TensorBoardCallback):
 
     def after_epoch(self):
         super().after_epoch()
-        self.writer.flush()
+        self.writer.flush(wait=True)
 
     def after_fit(self):
         """Keep the log open for the results."""
