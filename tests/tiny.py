@@ -1,19 +1,22 @@
 """Images, a network and a recipe that train in a second."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from fastai.data.core import DataLoaders
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from config.options import resolve_config
 from config.recipes import PLATEAU, Recipe
 from data.loaders import get_dls
 from models.build import get_model
 from models.speednet import SPEEDNETS, SpeedNet
+from runtime.readings import Readings
 from runtime.run_folder import new_run
 from runtime.tensor_file import save_tensors
 
@@ -85,3 +88,13 @@ def screen(out: str) -> list[str]:
             line = text + line[len(text) :]
         lines.append(line.rstrip())
     return lines
+
+
+class LateReadings(Readings):
+    """Readings of a GPU that is three values behind the host."""
+
+    def read(self, wait: bool = False) -> Iterator[tuple[Tensor, Any]]:
+        """Yield all values but the last three, or all with `wait`."""
+        while len(self.queue) > (0 if wait else 3):
+            value, note, _ = self.queue.popleft()
+            yield value, note

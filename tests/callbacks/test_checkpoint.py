@@ -11,7 +11,9 @@ from fastai.torch_core import set_seed
 from tiny import TINY
 
 from callbacks.checkpoint import load_checkpoint
+from callbacks.reduce_lr_on_plateau import plateau_cbs
 from runtime.errors import UserError
+from runtime.tensor_file import save_tensors
 from train_fastai import fit
 
 RECIPE = replace(TINY, dropout=0.5, patience=1, average=0.5)  # dropout draws from torch's random state
@@ -65,6 +67,22 @@ def flat(content, name=''):
 
 
 @pytest.fixture
+def saves_every(monkeypatch):
+    """Sets the seconds between checkpoints, and between writes of the best weights, after epochs."""
+
+    def set_seconds(seconds, best=None):
+        monkeypatch.setattr('callbacks.checkpoint.SECONDS', seconds)
+        monkeypatch.setattr('callbacks.save_model.SECONDS', seconds if best is None else best)
+
+    return set_seconds
+
+
+@pytest.fixture
+def saves_each_epoch(saves_every):
+    saves_every(0)
+
+
+@pytest.fixture
 def uninterrupted(learner):
     learn = make(learner)
     fit(learn, EPOCHS, 0.05)
@@ -79,8 +97,15 @@ def uninterrupted(learner):
     ('after_validate', 2, 1),
     ('after_epoch', 3, 1),  # after the last batch
 ])  # fmt: skip
-@pytest.mark.parametrize('minutes', [0, 60])  # a checkpoint after each batch, and after each epoch only
-def test_a_killed_training_ends_the_same_after_resume(learner, uninterrupted, event, epoch, batch, minutes):
+@pytest.mark.parametrize(('minutes', 'seconds'), [
+    (0, 30),  # a checkpoint after each batch
+    (60, 0),  # after each epoch
+    (60, 30),  # after the last epoch
+])  # fmt: skip
+def test_a_killed_training_ends_the_same_after_resume(
+    learner, uninterrupted, event, epoch, batch, minutes, seconds, saves_every
+):
+    saves_every(seconds)
     killed = make(learner)
     killed.add_cb(Kill(event, epoch, batch))
     with pytest.raises(Killed):
@@ -93,6 +118,113 @@ def test_a_killed_training_ends_the_same_after_resume(learner, uninterrupted, ev
     assert_same(ending(learn), uninterrupted)
     assert list(history.epoch) == list(range(EPOCHS))
     assert torch.equal(learn.model.fc.bias, uninterrupted['best']['fc.bias'])
+
+
+class Clock(Callback):
+    """Let `seconds` pass in each batch, by the clock of both callbacks that write."""
+
+    order = -20
+
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.seconds = 0.0, seconds
+        for module in 'checkpoint', 'save_model':
+            monkeypatch.setattr(f'callbacks.{module}.perf_counter', lambda: self.now)
+
+    def after_batch(self):
+        if self.training:
+            self.now += self.seconds
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The writes in order: `best`, or a checkpoint's epoch and batch."""
+    writes = []
+
+    def wrapped(content, file, keep=None):
+        save_tensors(content, file, keep)
+        writes.append((content['epoch'], content['batch']) if 'epoch' in content else 'best')
+
+    for module in 'checkpoint', 'save_model':
+        monkeypatch.setattr(f'callbacks.{module}.save_tensors', wrapped)
+    return writes
+
+
+@pytest.mark.parametrize(('seconds', 'minutes', 'expected'), [
+    (3, 5, ['best', (3, 0), (4, 0)]),  # 12 s an epoch: after epochs 3 (36 s) and 4, the last
+    (1, 5, ['best', (4, 0)]),
+    (8, 5, ['best', (1, 0), 'best', (2, 0), (3, 0), (4, 0)]),  # 32 s an epoch
+    (100, 5, [(0, 3), 'best', (1, 0), (1, 3), 'best', (2, 0), (2, 3), (3, 0), (3, 3), (4, 0)]),
+    (8, 0.2, [(0, 2), (0, 4), 'best', (1, 2), (1, 4), 'best', (2, 2), (2, 4), (3, 2), (3, 4), (4, 0)]),  # every 12 s
+])  # fmt: skip
+def test_writes_are_30_s_apart_and_best_weights_come_before_their_checkpoint(
+    learner, uninterrupted, monkeypatch, written, seconds, minutes, expected
+):
+    learn = make(learner)
+    fit(learn, EPOCHS, 0.05, minutes, cbs=[Clock(monkeypatch, seconds)])
+    first, second, *others = [float(row['valid_loss']) for row in uninterrupted['history']]
+    assert first > second < min(others)  # so the first two epochs have best weights to write
+    assert written == expected
+    assert_same(ending(learn), uninterrupted)
+
+
+def test_without_checkpoints_the_best_weights_are_written_every_30_s(learner, monkeypatch, written):
+    learn = make(learner)
+    with pytest.raises(Killed):
+        learn.fit(EPOCHS, 0.05, cbs=[*plateau_cbs(), Clock(monkeypatch, 4), Kill('before_train', 2, 1)])
+    assert written == ['best']  # after epoch 2, at 32 s
+    best = torch.load(learn.path / 'models/best.pth', weights_only=True)
+    assert torch.equal(best['fc.bias'], learn.model.fc.bias)
+
+
+class FirstEpochOnly(Callback):
+    """Save a checkpoint after the first epoch, not after the others."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch = monkeypatch
+
+    def before_epoch(self):
+        self.monkeypatch.setattr('callbacks.checkpoint.SECONDS', 0 if self.epoch == 0 else 1e9)
+
+
+@pytest.mark.parametrize('best', [0, 1e9])  # are the best weights on the disk newer than the checkpoint, too?
+def test_best_weights_and_history_may_be_newer_than_the_checkpoint(
+    learner, uninterrupted, monkeypatch, saves_every, best
+):
+    saves_every(0, best)
+    killed = make(learner)
+    with pytest.raises(Killed):
+        fit(killed, EPOCHS, 0.05, 60, cbs=[FirstEpochOnly(monkeypatch), Kill('after_pred', 3, 1)])
+    assert load_checkpoint(killed.path / 'models')['epoch'] == 1
+    assert len((killed.path / 'history.csv').read_text().splitlines()) == 1 + 3
+    kept = torch.load(killed.path / 'models/best.pth', weights_only=True)
+    assert torch.equal(kept['fc.bias'], uninterrupted['best']['fc.bias']) == (best == 0)
+    saves_every(30)
+    learn = make(learner, seed=1)
+    learn.path = killed.path
+    assert list(fit(learn, EPOCHS, 0.9, resume=True).epoch) == list(range(EPOCHS))
+    assert_same(ending(learn), uninterrupted)
+
+
+@pytest.mark.parametrize('epoch', [1, 3])
+def test_a_kill_between_the_best_weights_and_their_checkpoint(learner, uninterrupted, monkeypatch, saves_every, epoch):
+    def killed_at(content, file, keep=None):
+        if content['epoch'] == epoch:
+            raise Killed
+        save_tensors(content, file, keep)
+
+    saves_every(0)
+    killed = make(learner)
+    with monkeypatch.context() as patched:
+        patched.setattr('callbacks.checkpoint.save_tensors', killed_at)
+        with pytest.raises(Killed):
+            fit(killed, EPOCHS, 0.05)
+    state = load_checkpoint(killed.path / 'models')
+    assert (state['epoch'] if state else 0) == epoch - 1
+    assert (killed.path / 'models/best.pth').exists()
+    learn = make(learner, seed=1 if state else 0)
+    learn.path = killed.path
+    fit(learn, EPOCHS, 0.9 if state else 0.05, resume=True)
+    assert_same(ending(learn), uninterrupted)
 
 
 def test_a_training_killed_five_times_ends_the_same(learner, uninterrupted):
@@ -136,6 +268,7 @@ def test_fit_without_resume_starts_anew_and_removes_old_checkpoints(learner):
 
 
 @pytest.mark.parametrize('damage', ['cut', 'flip', 'gone'])
+@pytest.mark.usefixtures('saves_each_epoch')
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(learner, uninterrupted, damage, capsys):
     killed = make(learner)
     killed.add_cb(Kill('after_pred', 3, 1))
@@ -153,6 +286,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(learner, 
     assert_same(ending(learn), uninterrupted)
 
 
+@pytest.mark.usefixtures('saves_each_epoch')
 def test_a_damaged_checkpoint_never_replaces_a_good_one(learner, monkeypatch):
     killed = make(learner)
     killed.add_cb(Kill('after_pred', 3, 1))
@@ -213,6 +347,7 @@ def test_bars_continue_after_resume(learner, monkeypatch, place, capsys):
     assert '100.00% [4/4' in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures('saves_each_epoch')
 def test_training_starts_anew_if_both_checkpoints_are_damaged(learner, uninterrupted, capsys):
     killed = make(learner)
     killed.add_cb(Kill('after_pred', 3, 1))
@@ -286,8 +421,9 @@ def test_ctrl_c_saves_a_checkpoint_after_the_batch_and_stops(learner, uninterrup
 
 
 @pytest.mark.parametrize('place', [(0, 3), (1, 1), (2, 5)])
-@pytest.mark.parametrize('minutes', [0, 60])
-def test_schedule_lookahead_and_muon_resume_exactly(learner, place, minutes):
+@pytest.mark.parametrize(('minutes', 'seconds'), [(0, 30), (60, 0), (60, 30)])
+def test_schedule_lookahead_and_muon_resume_exactly(learner, place, minutes, seconds, saves_every):
+    saves_every(seconds)
     parts = {'schedule': 'triangle', 'lookahead': True, 'bias_lr': 64.0, 'muon': 0.5, 'average': 0.0}
 
     def start(seed):

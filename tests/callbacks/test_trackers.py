@@ -15,7 +15,7 @@ import wandb
 from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import TINY, tiny_model
+from tiny import TINY, LateReadings, tiny_model
 from wandb_log import history, records
 
 from callbacks.trackers import wandb as wandb_logger
@@ -52,6 +52,11 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setenv('WANDB_MODE', 'offline')
     monkeypatch.setenv('WANDB_SILENT', 'true')
     monkeypatch.setenv('WANDB_DATA_DIR', str(tmp_path))
+
+
+@pytest.fixture
+def saves_each_epoch(monkeypatch):
+    monkeypatch.setattr('callbacks.checkpoint.SECONDS', 0)
 
 
 @pytest.fixture
@@ -166,6 +171,7 @@ def test_tensorboard_has_curves_options_pictures_and_summary(make):
 
 
 @pytest.mark.parametrize(('epoch', 'batch', 'minutes'), [(0, 1, 60), (1, 2, 60), (1, 2, 0)])
+@pytest.mark.usefixtures('saves_each_epoch')
 def test_a_resumed_run_has_each_tensorboard_step_once(make, epoch, batch, minutes):
     whole = make()
     run(whole, 'tensorboard')
@@ -201,6 +207,25 @@ def test_tensorboard_has_every_step_of_a_killed_process(make):
     assert [step for step, _ in curves['train_loss']] == [*range(1, BATCHES + 4)]
     assert [step for step, _ in curves['valid_accuracy']] == [BATCHES]
     logger.close()
+
+
+@pytest.mark.parametrize('tool', ['tensorboard', 'wandb'])
+def test_on_a_gpu_each_steps_own_loss_is_logged_when_it_is_known(make, monkeypatch, tool):
+    logs = []
+    for late in False, True:
+        if late:
+            for module in 'recorder', 'trackers.tensorboard', 'trackers.wandb':
+                monkeypatch.setattr(f'callbacks.{module}.Readings', LateReadings)
+        run(learn := make(), tool)
+        if tool == 'tensorboard':
+            logs.append({tag: sorted(values) for tag, values in scalars(events(learn)).items()})
+        else:
+            (file,) = wandb_logs(learn)
+            logs.append([{k: v for k, v in row.items() if k[0] != '_' or k == '_step'} for row in history(file)])
+    if tool == 'wandb':
+        for rows in logs:
+            rows[-1] = rows[-1].keys()  # its pictures' names are random
+    assert logs[0] == logs[1]
 
 
 def wandb_logs(learn):
@@ -250,6 +275,7 @@ def test_wandb_has_curves_options_pictures_summary_and_weights(make):
 
 
 @pytest.mark.parametrize(('epoch', 'batch', 'minutes', 'first'), [(0, 1, 60, 0), (1, 2, 60, 4), (1, 2, 0, 7)])
+@pytest.mark.usefixtures('saves_each_epoch')
 def test_wandb_continues_the_same_run(make, epoch, batch, minutes, first):
     again = killed_and_resumed(make, 'wandb', epoch, batch, minutes)
     before, after = wandb_logs(again)
