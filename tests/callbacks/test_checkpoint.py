@@ -16,7 +16,7 @@ from runtime.errors import UserError
 from runtime.tensor_file import save_tensors
 from train_fastai import fit
 
-RECIPE = replace(TINY, dropout=0.5, patience=1, average=0.5)  # dropout draws from torch's random state
+RECIPE = replace(TINY, dropout=0.5, patience=1)  # dropout draws from torch's random state
 EPOCHS = 4  # of 4 batches
 
 
@@ -424,7 +424,7 @@ def test_ctrl_c_saves_a_checkpoint_after_the_batch_and_stops(learner, uninterrup
 @pytest.mark.parametrize(('minutes', 'seconds'), [(0, 30), (60, 0), (60, 30)])
 def test_schedule_lookahead_and_muon_resume_exactly(learner, place, minutes, seconds, saves_every):
     saves_every(seconds)
-    parts = {'schedule': 'triangle', 'lookahead': True, 'bias_lr': 64.0, 'muon': 0.5, 'average': 0.0}
+    parts = {'schedule': 'triangle', 'lookahead': True, 'bias_lr': 64.0, 'muon': 0.5}
 
     def start(seed):
         set_seed(seed)
@@ -442,3 +442,27 @@ def test_schedule_lookahead_and_muon_resume_exactly(learner, place, minutes, sec
     fit(learn, 3, 0.9 if begun else 0.01, resume=True)
     assert_same(ending(learn), ending(whole))
     assert torch.equal(learn.model.fc.bias, ending(whole)['last']['model']['fc.bias'])  # what was kept is the last
+
+
+@pytest.mark.parametrize(('event', 'epoch', 'batch'), [
+    ('after_batch', 0, 1), ('after_backward', 2, 3), ('before_validate', 1, 3), ('after_pred', 1, 0),
+    ('after_validate', 2, 1), ('after_epoch', 1, 1),
+])  # fmt: skip
+@pytest.mark.parametrize('stop', [Kill, Press])  # Ctrl-C saves within the validation, too
+def test_averaged_weights_resume_exactly(learner, saves_every, event, epoch, batch, stop):
+    saves_every(0)
+
+    def start(seed):
+        set_seed(seed)
+        return learner(replace(RECIPE, average=0.5))
+
+    whole = start(0)
+    fit(whole, 3, 0.05)
+    stopped = start(0)
+    stopped.add_cb(stop(event, epoch, batch))
+    with pytest.raises((Killed, KeyboardInterrupt)):
+        fit(stopped, 3, 0.05, checkpoint_minutes=0)
+    learn = start(1)
+    learn.path = stopped.path
+    fit(learn, 3, 0.9, resume=True)
+    assert_same(ending(learn), ending(whole))
