@@ -109,6 +109,15 @@ def test_step_times_every_variant(capsys):
     assert all(float(line.split()[-1].rstrip('x')) > 0 for line in lines)
 
 
+def test_host_times_every_loop(monkeypatch, capsys):
+    monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)
+    script('host').main(bs=4, batches=2, rounds=1)
+    rows = table(capsys.readouterr().out)
+    assert [row[0] for row in rows] == ['the loader alone', 'bare loop', "fastai's Learner", 'ours']
+    assert rows[1][2] == '1.00x'
+    assert all(float(row[1]) > 0 and float(row[2].rstrip('x')) > 0 for row in rows)
+
+
 def test_winograd_times_convolutions_and_steps(thresholds_of_avx2, monkeypatch, capsys):
     winograd = script('winograd')
     monkeypatch.setattr(winograd, 'CONVOLUTIONS', ((63, 64, 64, 4), (63, 32, 64, 4)))

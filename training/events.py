@@ -18,7 +18,7 @@ class EventTable(Learner):
     def __call__(self, event_name):
         """Call the callbacks that handle the event, in order; each decides by `run` and its like whether it acts."""
         if event_name not in _inner_loop:
-            self._table = {}
+            self._listed, self._table = (), {}  # and no reference to a callback that is removed after this
             return super().__call__(event_name)
         if self._listed != self.cbs.items:  # compares identities first
             self._listed, self._table = [*self.cbs], {}

@@ -43,11 +43,11 @@ def fit(
 
     The learning rate starts at `lr` (default: the recipe's) and is cut on plateaus, or follows the recipe's schedule,
     which peaks at `lr`. Without validation images the last weights are kept. Writes `history.csv` and
-    `models/best.pth` in `learn.path`, and a checkpoint each epoch and every `checkpoint_minutes` within an epoch.
-    `resume` continues from that checkpoint, up to `epochs` in total and at its own rate: `lr` is ignored. On a CPU the
-    result is bit for bit that of an uninterrupted training. Without a checkpoint, training begins at epoch 1 and a line
-    says so. The first Ctrl-C saves a checkpoint after the
-    batch and stops, the second stops at once. `cbs` are additional callbacks, `compile` trains with `torch.compile`.
+    `models/best.pth` in `learn.path`, and checkpoints: within an epoch every `checkpoint_minutes`, after an epoch if
+    the last one is 30 s old, and at the end. `resume` continues from the last, up to `epochs` in total and at its own
+    rate: `lr` is ignored. On a CPU the result is bit for bit that of an uninterrupted training. Without a checkpoint,
+    training begins at epoch 1 and a line says so. The first Ctrl-C saves a checkpoint after the batch and stops, the
+    second stops at once. `cbs` are additional callbacks, `compile` trains with `torch.compile`.
     Raises UserError if there are no training images, if the checkpoint belongs to another training, if a finished run
     has no checkpoint to resume, or if no weights were saved, for example after a NaN loss in the first epoch.
     """

@@ -60,10 +60,13 @@ class ResumableLearner(EventTable):
                 self.one_batch(*o)
 
     def one_batch(self, i: int, b: tuple) -> None:
-        """Train or evaluate on the batch `b`; train on plain tensors, since subclasses run Python at each operation."""
+        """Train or evaluate on the batch `b`: train on plain tensors, as each operation on a subclass runs Python."""
         self.iter = i
-        plain = (x.as_subclass(Tensor).to(self.dls.device) for x in b) if self.training else self._set_device(b)
-        self._split(tuple(plain))
+        if self.training:
+            b = tuple(x.as_subclass(Tensor).to(self.dls.device) for x in b)
+        else:
+            b = self._set_device(b)
+        self._split(b)
         self._with_events(self._do_one_batch, 'batch', CancelBatchException)
 
     def export(self, *args, **kwargs):

@@ -13,16 +13,8 @@ from training.finished import is_finished, marked_unfinished
 @pytest.fixture
 def options(folder, tmp_path, monkeypatch):
     monkeypatch.setattr('training.learner.get_model', tiny_model)
-    return {
-        'data': folder,
-        'recipe': 'plateau',
-        'out': tmp_path,
-        'name': 'r',
-        'epochs': 2,
-        'bs': 6,
-        'valid': 0.25,
-        'lr': 0.01,
-    }
+    training = {'epochs': 2, 'bs': 6, 'valid': 0.25, 'lr': 0.01, 'checkpoint_minutes': 0}
+    return {'data': folder, 'recipe': 'plateau', 'out': tmp_path, 'name': 'r', **training}
 
 
 def models(run):
