@@ -1,6 +1,6 @@
 """Decode an image from any source as 8-bit RGB, or refuse it with a readable reason."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ from PIL.Image import Transpose
 
 from data.damage import check_damage, check_entry, refusing
 from data.limits import MAX_EXIF, BadImage, opened
+from data.sizes import Size
 
 CHECKED = 128  # shorter side in pixels, at least, at which a JPEG is decoded to check that it is complete
 
@@ -65,18 +66,20 @@ def _orientation(im: Image.Image) -> int:
     return im.getexif().get(ExifTags.Base.Orientation, 1)
 
 
-def check_file(file: Path) -> tuple[int, int]:
-    """Return the height and width of the upright image `file`; raises `BadImage` if it is unreadable or damaged.
+def check_file(file: Path, keeps: Callable[[Size], bool] = lambda size: False) -> tuple[Size, PILImage | None]:
+    """Return the height and width of the upright image `file`, and the image if it `keeps` images of this size.
 
-    Some formats show damage: PNG has checksums, and damaged JPEG code words are often invalid. In other formats, and in
-    parts of a JPEG, a changed byte gives just another valid image, which no reader can detect.
+    Raises `BadImage` if it is unreadable or damaged. Some formats show damage: PNG has checksums, and damaged JPEG code
+    words are often invalid. In other formats, and in parts of a JPEG, a changed byte gives just another valid image,
+    which no reader can detect. `keeps` must treat height and width alike: the image may have to be turned.
     """
     with _checked(file) as im:
         size = im.size
-        if not im.draft(None, (CHECKED, CHECKED)):
-            return to_rgb(im, close=True).shape
+        if keeps(size) or not im.draft(None, (CHECKED, CHECKED)):
+            image = to_rgb(im, close=True)
+            return image.shape, image if keeps(image.shape) else None
         to_rgb(im, close=True)
-        return size if _orientation(im) in range(5, 9) else size[::-1]
+        return size if _orientation(im) in range(5, 9) else size[::-1], None
 
 
 def read_image(file: Path, shorter: int | None = None) -> PILImage:

@@ -11,7 +11,7 @@ from runtime.processes import on_rank0
 COLUMNS = 'file', 'split', 'class', 'same_as', 'same_as_split', 'same_as_class'
 
 
-def find_duplicates(root: Path, subsets: Mapping[str, list[Path]], contents: Mapping[Path, bytes]) -> pd.DataFrame:
+def find_duplicates(root: Path, subsets: Mapping[str, list[Path]], contents: Mapping[Path, str]) -> pd.DataFrame:
     """Return one row per copy: its path below `root`, split and class, then the same of the first file.
 
     `subsets` maps 'train', 'valid' and 'test', in this order, to their files; a file in both 'valid' and 'test' counts
@@ -19,11 +19,14 @@ def find_duplicates(root: Path, subsets: Mapping[str, list[Path]], contents: Map
     """
     splits = {file: split for split, files in subsets.items() for file in files}
     first, rows = {}, []
-    for file, split in splits.items():
-        entry = file.relative_to(root).as_posix(), split, file.parent.name
-        original = first.setdefault(contents[file], entry)
-        if original is not entry:
-            rows.append(entry + original)
+
+    def describe(file: Path) -> tuple[str, str, str]:
+        return file.relative_to(root).as_posix(), splits[file], file.parent.name
+
+    for file in splits:
+        original = first.setdefault(contents[file], file)
+        if original is not file:
+            rows.append([*describe(file), *describe(original)])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -101,7 +101,7 @@ def find_classes(path: Path, splits: dict[str, Path]) -> list[str]:
 def _refuse_nested(folder: Path, path: Path) -> None:
     """Raise UserError if a class folder of `folder` holds only folders; `path` is the value of --data."""
     classes = subfolders(folder)
-    nested = [sub for sub in classes if (inside := visible(sub)) and all(entry.is_dir() for entry in inside)]
+    nested = [sub for sub in classes if _has_only_folders(sub)]
     if not nested:
         return
     where, sub = printable(folder), printable(nested[0])
@@ -115,6 +115,18 @@ def _refuse_nested(folder: Path, path: Path) -> None:
         f"{sub} has only folders inside, but a class's images lie directly in its folder: "
         f'if the folders inside are the classes, move them up into {where}{other}'
     )
+
+
+def _has_only_folders(folder: Path) -> bool:
+    """Whether all visible entries of `folder` are folders, and there is one; stops at the first image of a class."""
+    found = False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not is_leftover(entry):
+                if not Path(entry).is_dir():
+                    return False
+                found = True
+    return found
 
 
 def _listed(folders: Iterable[Path]) -> str:

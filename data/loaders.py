@@ -19,14 +19,13 @@ from data.augment import AlbumentationsTransform, BatchedTransform, OpenImage, g
 from data.batched.compose import Unbatchable
 from data.batched_loader import BatchedDL
 from data.duplicates import count_duplicates, find_duplicates
-from data.pixel_cache import Pixels, decoded
 from data.seeded_loader import ImageDL
 from data.sizes import USUAL, format_size
 from data.sources import find_images
 from data.split import split_off
 from data.verify import Images, count_classes
-from runtime.errors import UserError
-from runtime.files import fingerprint, fingerprints
+from runtime.errors import UserError, printable
+from runtime.files import fingerprint
 
 
 def get_dls(
@@ -101,7 +100,8 @@ def get_dls(
     )
     dls.recipe, dls.size, dls.resized, dls.left_out = recipe, images.size, images.resized, images.bad
     dls.class_counts = count_classes(train, images.classes)
-    dls.fingerprint, contents = fingerprints(images.path, [*train, *held, *test])
+    dls.fingerprint = fingerprint(images.path, [*train, *held, *test])
+    contents = images.checked.contents
     dls.duplicates = find_duplicates(images.path, {'train': train, 'valid': held, 'test': test}, contents)
     if line := count_duplicates(dls.duplicates):
         print(line)
@@ -144,15 +144,14 @@ def _subsets(
 
 def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | None:
     """Return the decoded pixels and the labels of each subset; None if images are decoded again in each epoch."""
-    files = images.train + images.valid + images.test
-    file = decoded(images.path, files, images.size)
-    if file is None:
+    if problem := images.checked.problem:
+        print(printable(f'images are decoded in each epoch: {problem}'))
         return None
-    rows, label = {f: i for i, f in enumerate(files)}, {name: i for i, name in enumerate(images.classes)}
+    label = {name: i for i, name in enumerate(images.classes)}
     return [
         {
-            'pixels': Pixels(file, np.array([rows[f] for f in subset])),
-            'labels': torch.tensor([label[parent_label(f)] for f in subset]),
+            'pixels': images.checked.pixels(subset, images.size),
+            'labels': torch.tensor([label[file.parent.name] for file in subset]),
         }
         for subset in subsets
     ]

@@ -1,140 +1,143 @@
-"""Decode all images of a data set once, into a memory-mapped file."""
+"""Keep the results of checking images, and the pixels of small ones, on the disk.
 
-import ctypes
+Each folder of images has two files in fastai's data folder: the results as JSON, by the SHA-256 of an image's content,
+and the pixels, flat uint8, memory-mapped.
+"""
+
 import hashlib
-import math
+import json
 import os
-import signal
-import sys
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, partial
-from multiprocessing import get_context
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
+from secrets import token_hex
 
+import cv2
 import numpy as np
 import PIL
-from fastai.vision.all import chunked, defaults, fastai_path
+from fastai.data.external import fastai_path
+from PIL import features
 
-from data.decode import open_rgb
-from data.limits import BadImage
-from runtime.errors import printable
+from data.sizes import Size
 from runtime.files import fingerprint, remove_parts, replacing
-from runtime.progress import progress
 
-SHARE = 1 / 4  # of the machine's memory: a larger file would be read from the disk in each epoch
+HERE = Path(__file__).parent
+CODE = [HERE / f'{name}.py' for name in ('check_files', 'damage', 'decode', 'limits', 'pixel_cache')]
 
-CHUNK = 500  # files that a process decodes at once: about 0.1 s for small images
+Result = tuple[str, Size | str, bytes | None]  # content's SHA-256; size or reason of a bad image; pixels, if kept
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Results by the SHA-256 of an image's content.
+
+    `bad` has reasons; `good` has height, width and the offset in `pixels`, None if they aren't kept.
+    """
+
+    good: dict[str, tuple[int, int, int | None]] = field(default_factory=dict)
+    bad: dict[str, str] = field(default_factory=dict)
+    pixels: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))  # 3 x height x width for each image
+
+    def result(self, content: str) -> Result:
+        """Return the result of one image, as it was written."""
+        if content in self.bad:
+            return content, self.bad[content], None
+        height, width, start = self.good[content]
+        return content, (height, width), None if start is None else self.pixels[start : start + 3 * height * width]
 
 
 @dataclass
 class Pixels:
-    """The `rows` of a file of decoded images; indexing loads uint8, N x 3 x H x W, into memory."""
+    """Decoded images of one `size` (height, width); indexing loads uint8, N x 3 x H x W, into memory."""
 
-    file: Path
-    rows: np.ndarray
-
-    @cached_property
-    def images(self) -> np.ndarray:
-        """The whole file, mapped: only indexed images are read from the disk."""
-        return np.lib.format.open_memmap(self.file, 'r')
+    pixels: np.ndarray  # of a `Cache`
+    offsets: np.ndarray
+    size: Size
 
     def __getitem__(self, idxs: list[int]) -> np.ndarray:
-        return self.images[self.rows[idxs]]
+        images = np.lib.stride_tricks.sliding_window_view(self.pixels, 3 * prod(self.size))
+        return images[self.offsets[idxs]].reshape(-1, 3, *self.size)
 
     def __getstate__(self) -> dict:
-        """Leave out the images: each worker opens the file itself."""
-        return {'file': self.file, 'rows': self.rows}
+        """Leave out the pixels: each worker opens the file itself."""
+        return {**vars(self), 'pixels': self.pixels.filename}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update({**state, 'pixels': np.memmap(state['pixels'], mode='r')})
 
 
-def decoded(root: Path, files: list[Path], size: tuple[int, int]) -> Path | None:
-    """Return a .npy file, uint8, N x 3 x H x W, of the images `files` below `root`, each of `size` (height, width).
+def load_cache(root: Path) -> Cache:
+    """Return the results for the folder `root`; none if there are none, or if the files are damaged or foreign.
 
-    The file stays in fastai's data folder, named by a fingerprint of the images and Pillow's version. It ends in a
-    checksum: a truncated, damaged or foreign file is written again. Prints the reason and returns None if it would take
-    more than a quarter of the memory, if an image has another size, or if the file can't be written.
+    Reads all pixels, which also brings them into memory.
     """
-    shape = len(files), 3, *size
-    if math.prod(shape) > SHARE * _memory():
-        gib = math.prod(shape) / 2**30
-        print(f'images are decoded in each epoch: all take {gib:.1f} GiB, over {SHARE:.0%} of memory')
-        return None
     try:
-        file = fastai_path('data') / 'pixels' / f'{fingerprint(root, files)}-pillow{PIL.__version__}.npy'
-        if not _is_good(file, shape):
-            remove_parts(file.parent, 86_400)  # another process may still be writing a newer one
-            with replacing(file) as part:
-                _write(part, files, shape)
-                with part.open('ab') as f:
-                    f.write(_checksum(part, file.stem))
-    except (OSError, OtherSizeError, BadImage, BrokenExecutor) as e:
-        print(printable(f'images are decoded in each epoch: {e}'))
-        return None
-    return file
+        folder = fastai_path('data') / 'pixels'
+        content = json.loads((folder / f'{_name(root)}.json').read_bytes())
+        checksum, file = content.pop('sha256'), folder / content['pixels']
+        if content['made_by'] != _made_by() or _checksum(file, content) != checksum:
+            return Cache()
+        return Cache(content['good'], content['bad'], _mapped(file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Cache()
 
 
-class OtherSizeError(ValueError):
-    """An image differs in size from the others."""
+def write_cache(root: Path, results: Iterable[Result]) -> Cache:
+    """Write the `results` for the folder `root`, and remove older ones. OSError if that fails."""
+    folder, name = fastai_path('data') / 'pixels', _name(root)
+    file, cache, end = folder / f'{name}-{token_hex(8)}.u8', Cache(), 0
+    remove_parts(folder, 86_400)  # another process may still be writing a newer one
+    with replacing(file) as part, part.open('wb') as f:
+        for content, result, pixels in results:
+            if isinstance(result, str):
+                cache.bad[content] = result
+            elif pixels is None:
+                cache.good[content] = *result, None
+            else:
+                cache.good[content] = *result, end
+                end += f.write(pixels)
+    content = {'folder': str(root.resolve()), 'made_by': _made_by(), 'pixels': file.name}
+    content |= {'good': cache.good, 'bad': cache.bad}
+    with replacing(folder / f'{name}.json') as part:
+        part.write_text(json.dumps({**content, 'sha256': _checksum(file, content)}))
+    _remove_old(folder, file)
+    return Cache(cache.good, cache.bad, _mapped(file))
 
 
-def _write(part: Path, files: list[Path], shape: tuple[int, ...]) -> None:
-    """Decode `files` into the array `part`, using all cores if there are many files."""
-    images = np.lib.format.open_memmap(part, 'w+', np.uint8, shape)
-    if hasattr(os, 'posix_fallocate'):  # a full disk raises OSError here; writing to the map would be a SIGBUS
-        with part.open('rb+') as f:
-            os.posix_fallocate(f.fileno(), 0, images.offset + images.size)
-    chunks = chunked(list(enumerate(files)), CHUNK)
-    decode = partial(_decode, part)
-    # without fork, a script that lacks the `__name__` guard would run again in each process
-    if len(files) <= CHUNK or sys.platform != 'linux':
-        for chunk in progress(list(chunks), 'decoding images'):
-            decode(chunk)
-        return
-    with ProcessPoolExecutor(defaults.cpus, get_context('fork'), _init_decoder) as pool:
-        try:
-            for future in progress([pool.submit(decode, chunk) for chunk in chunks], 'decoding images'):
-                future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _name(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
 
 
-def _init_decoder() -> None:
-    """Ignore Ctrl-C, which the parent handles, and die if the parent is killed (Linux's PR_SET_PDEATHSIG)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+def _made_by() -> dict[str, str | None]:
+    """What the results depend on, besides the content of the images."""
+    versions = {'Pillow': PIL.__version__, 'libjpeg': features.version('libjpeg_turbo'), 'OpenCV': cv2.__version__}
+    return {**versions, 'code': fingerprint(HERE, CODE)}
 
 
-def _decode(part: Path, files: list[tuple[int, Path]]) -> None:
-    images = np.lib.format.open_memmap(part, 'r+')
-    for i, file in files:
-        pixels = np.asarray(open_rgb(file)).transpose(2, 0, 1)
-        if pixels.shape != images.shape[1:]:
-            raise OtherSizeError(f'{file} differs in size from the rest')
-        images[i] = pixels
+def _mapped(file: Path) -> np.ndarray:
+    return np.memmap(file, mode='r') if file.stat().st_size else Cache().pixels
 
 
-def _is_good(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether `file` is complete and matches its name. Reads all of it, which also brings it into memory."""
-    try:
-        images = np.lib.format.open_memmap(file, 'r')  # never unpickles, unlike np.load
-        with file.open('rb') as f:
-            f.seek(-hashlib.sha256().digest_size, os.SEEK_END)
-            end, expected = f.tell(), f.read()
-    except (OSError, ValueError):  # missing; not an array, or shorter than its header says
-        return False
-    as_expected = images.dtype == np.uint8 and images.shape == shape and images.offset + images.size == end
-    return as_expected and _checksum(file, file.stem, end) == expected
-
-
-def _checksum(file: Path, name: str, end: float = math.inf) -> bytes:
-    """Return the SHA-256 of `name` and of the first `end` bytes of `file`."""
-    digest = hashlib.sha256(name.encode())
+def _checksum(file: Path, content: dict) -> str:
+    digest = hashlib.sha256(json.dumps(content).encode())
     with file.open('rb') as f:
-        while block := f.read(int(min(2**20, end - f.tell()))):
+        while block := f.read(2**20):
             digest.update(block)
-    return digest.digest()
+    return digest.hexdigest()
 
 
-def _memory() -> int:
-    """Return the machine's memory in bytes; 8 GiB if unknown (Windows)."""
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 2**33
+def _remove_old(folder: Path, file: Path) -> None:
+    """Remove earlier pixels of the same images as `file`, and the results for folders of images that are gone."""
+    for table in folder.glob('*.json'):
+        try:
+            gone = not Path(json.loads(table.read_bytes())['folder']).is_dir()
+        except (ValueError, KeyError, TypeError):  # damaged
+            gone = True
+        for pixels in folder.glob(f'{table.stem}-*.u8'):
+            if pixels != file and (gone or file.name.startswith(table.stem)):
+                pixels.unlink(missing_ok=True)
+        if gone:
+            table.unlink(missing_ok=True)
+    for older in folder.glob('*-pillow*.npy'):  # of earlier versions of this program
+        older.unlink(missing_ok=True)

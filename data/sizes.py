@@ -19,12 +19,15 @@ def choose_size(sizes: dict[Path, Size], wanted: int | None) -> tuple[Size, bool
     `wanted` is the side of square images in pixels. Without it, small images nearly all of one size keep that size, and
     all others become 224x224.
     """
-    [(common, n)] = Counter(sizes.values()).most_common(1) or [((0, 0), 0)]
-    if wanted and common == (wanted, wanted) and n == len(sizes):
-        return common, False
-    if not wanted and 0 < max(common) <= SMALL and n >= MOST * len(sizes):
+    [(common, n)] = Counter(sizes.values()).most_common(1) or [((USUAL, USUAL), 0)]
+    if n >= (1.0 if wanted else MOST) * len(sizes) and may_stay(common, wanted):
         return common, False
     return (wanted or USUAL,) * 2, True
+
+
+def may_stay(size: Size, wanted: int | None) -> bool:
+    """Whether images of `size` are trained as they are, if enough of the images have it; see `choose_size`."""
+    return size == (wanted, wanted) if wanted else max(size) <= SMALL
 
 
 def find_odd_sizes(sizes: dict[Path, Size], size: Size, resized: bool) -> list[tuple[Path, str]]:

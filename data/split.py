@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-from fastai.data.transforms import parent_label
 from sklearn.model_selection import train_test_split
 
 from runtime.errors import UserError
@@ -17,7 +16,8 @@ def split_off(
     Raises UserError, beginning with `what`, if either part lacks a class. Without `of_every_class` the part split off
     may lack one: fewer files than classes are drawn from all files without stratifying.
     """
-    counts = Counter(map(parent_label, files))
+    labels = [file.parent.name for file in files]
+    counts = Counter(labels)
     least, what = min(counts, key=counts.get), f'{what} of {len(files)} images'
     if n_out < len(counts) and of_every_class:
         raise UserError(f'{what} is {n_out}, fewer than the {len(counts)} classes: add images, or choose a larger part')
@@ -28,8 +28,9 @@ def split_off(
     stratify = n_out >= len(counts)
     if stratify and counts[least] < 2:
         raise UserError(f'{what}: {least} has only one image, which cannot be in both parts: add some')
-    labels = [parent_label(f) for f in files] if stratify else None
-    kept, out = train_test_split(range(len(files)), test_size=n_out, random_state=seed, stratify=labels)
-    if missing := {*counts} - {parent_label(files[i]) for i in kept}:
+    kept, out = train_test_split(
+        range(len(files)), test_size=n_out, random_state=seed, stratify=labels if stratify else None
+    )
+    if missing := {*counts} - {labels[i] for i in kept}:
         raise UserError(f'{what} leaves {min(missing)} without images: choose another part, or add images')
     return [files[i] for i in sorted(kept)], [files[i] for i in sorted(out)]

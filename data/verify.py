@@ -1,12 +1,13 @@
 """Check a folder of images before training: decode every file once and report problems in one line."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from data.decode import check_file
+from data.examine import Checked, examine
 from data.layout import find_classes, find_splits, visible
 from data.limits import BadImage
 from data.sizes import Size, choose_size, find_odd_sizes
@@ -14,7 +15,6 @@ from data.split import split_off
 from runtime.csv_file import write_csv
 from runtime.errors import UserError, printable
 from runtime.processes import on_rank0
-from runtime.progress import progress
 
 MOST = 2  # times the smallest class: a larger class is reported as unbalanced
 TEST_SHARE = 0.2  # of each class becomes the test set if there is none
@@ -33,6 +33,7 @@ class Images:
     resized: bool  # whether images must be resized to `size`
     test_drawn: bool  # whether the test set was split off the training images
     bad: list[tuple[Path, str]]  # files left out, each with the reason
+    checked: Checked = field(compare=False)
 
 
 class BadImages(UserError):
@@ -53,8 +54,9 @@ def check_images(path: Path, skip_bad: bool = False, size: int | None = None) ->
     """
     splits = find_splits(path)
     classes = find_classes(path, splits)
-    folders = [split / name for split in splits.values() for name in classes]
-    sizes, bad = _decode([file for folder in folders for file in visible(folder)])
+    listed = {split / name: visible(split / name) for split in splits.values() for name in classes}
+    checked = examine(path, [file for files in listed.values() for file in files], size)
+    sizes, bad = _sort(checked)
     chosen, resized = choose_size(sizes, size)
     bad = sorted(bad + find_odd_sizes(sizes, chosen, resized))
     if bad and not skip_bad:
@@ -67,20 +69,20 @@ def check_images(path: Path, skip_bad: bool = False, size: int | None = None) ->
         raise BadImages(f"{count} of {printable(path)} can't be used: {some}{more}; {out}", bad)
     for file, _ in bad:
         sizes.pop(file, None)
-    filled = {file.parent for file in sizes}
-    for folder in folders:
-        if folder not in filled:
+    used = {folder: [file for file in files if file in sizes] for folder, files in listed.items()}
+    for folder, files in used.items():
+        if not files:
             homes = ' and '.join(f'{printable(split.name)}/' for split in splits.values())
             raise UserError(f'{printable(folder)} has no image: add some, or move the class out of {homes}')
-    files = {split: [file for file in sizes if file.parents[1] == folder] for split, folder in splits.items()}
-    train, valid, test = (files.get(split, []) for split in ('train', 'valid', 'test'))
+    found = {split: [file for name in classes for file in used[folder / name]] for split, folder in splits.items()}
+    train, valid, test = (found.get(split, []) for split in ('train', 'valid', 'test'))
     if not test:
         train, test = split_off(train, round(TEST_SHARE * len(train)), 0, f'a test set of {TEST_SHARE:.0%}')
         if untested := {*classes} - {file.parent.name for file in test}:
             raise UserError(
                 f'{printable(path / min(untested))} has too few images for a test set of {TEST_SHARE:.0%}: add some'
             )
-    return Images(path, train, valid, test, classes, chosen, resized, 'test' not in splits, bad)
+    return Images(path, train, valid, test, classes, chosen, resized, 'test' not in splits, bad, checked)
 
 
 def write_bad_images(folder: Path, bad: list[tuple[Path, str]]) -> Path:
@@ -97,18 +99,24 @@ def report_left_out(run: Path, left_out: list[tuple[Path, str]]) -> None:
         print(f'files left out: {len(left_out):,}; all are listed with the reason in {listed}')
 
 
-def _decode(files: list[Path]) -> tuple[dict[Path, Size], list[tuple[Path, str]]]:
-    """Check all `files`: return the height and width of good files, and bad files with their reasons.
-
-    Serial: for 60,000 32x32 JPEGs on two cores, two threads took twice as long (the GIL), two processes 3/4 as long.
-    """
-    sizes, bad = {}, []
-    for file in progress(files, 'checking images'):
-        try:
-            sizes[file] = check_file(file)
-        except BadImage as e:
-            bad.append((file, str(e)))
+def _sort(checked: Checked) -> tuple[dict[Path, Size], list[tuple[Path, str]]]:
+    """Return the height and width of good files, and bad files with their reasons."""
+    sizes, bad, cache = {}, [], checked.cache
+    for file, content in checked.contents.items():
+        if content in cache.good:
+            height, width, _ = cache.good[content]
+            sizes[file] = height, width
+        else:
+            bad.append((file, cache.bad[content] if content else _why_unreadable(file)))
     return sizes, bad
+
+
+def _why_unreadable(file: Path) -> str:
+    try:
+        check_file(file)
+    except BadImage as e:
+        return str(e)
+    return 'unreadable at first'
 
 
 def count_classes(files: list[Path], classes: list[str]) -> dict[str, int]:

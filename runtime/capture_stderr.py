@@ -12,7 +12,7 @@ from typing import IO
 @contextmanager
 def c_stderr() -> Iterator[Callable[[], list[str]]]:
     """Redirect file descriptor 2 to a temporary file; yields a function that returns the lines written so far."""
-    caught, stderr = _scratch().fileno(), os.dup(2)
+    caught, stderr = _scratch(os.getpid()).fileno(), os.dup(2)
 
     def lines() -> list[str]:
         os.lseek(caught, 0, os.SEEK_SET)
@@ -30,6 +30,6 @@ def c_stderr() -> Iterator[Callable[[], list[str]]]:
 
 
 @cache
-def _scratch() -> IO[bytes]:
-    """One temporary file for all images: creating a file takes longer than decoding a small image."""
+def _scratch(process: int) -> IO[bytes]:
+    """One temporary file for all images of a process: creating a file takes longer than decoding a small image."""
     return TemporaryFile()

@@ -127,7 +127,7 @@ def test_damage_that_pillow_ignores_is_found(tmp_path, capfd):
     with pytest.raises(BadImage, match=r'^damaged \(Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9\)$'):
         check_file(file)
     file.write_bytes(data)
-    assert check_file(file) == (32, 32)
+    assert check_file(file)[0] == (32, 32)
     print('still there', file=sys.stderr)
     assert capfd.readouterr() == ('', 'still there\n')
 

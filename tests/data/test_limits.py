@@ -157,7 +157,7 @@ def photographs():
 @pytest.mark.parametrize(('name', 'data'), [*photographs()])
 def test_photographs_are_accepted(name, data, tmp_path):
     (tmp_path / 'a').write_bytes(data)
-    assert check_file(tmp_path / 'a') == open_rgb(tmp_path / 'a').shape
+    assert check_file(tmp_path / 'a')[0] == open_rgb(tmp_path / 'a').shape
 
 
 def test_progressive_jpegs_have_a_lower_size_limit(tmp_path, monkeypatch):
@@ -166,7 +166,7 @@ def test_progressive_jpegs_have_a_lower_size_limit(tmp_path, monkeypatch):
     for progressive in False, True:
         noise.save(tmp_path / 'a.jpg', progressive=progressive)
         if not progressive:
-            assert check_file(tmp_path / 'a.jpg') == (3000, 4000)
+            assert check_file(tmp_path / 'a.jpg')[0] == (3000, 4000)
             continue
         with pytest.raises(BadImage, match=r'^too big: a progressive JPEG of .* at most 100,000 are read'):
             check_file(tmp_path / 'a.jpg')
@@ -178,5 +178,5 @@ def test_numbers_in_the_exif_of_a_tiff_are_not_parsed(tmp_path):
     data = tiff(exif=(4, 1, directory)) + bytes(50_000_000)
     (tmp_path / 'a').write_bytes(data)
     began = process_time()
-    assert check_file(tmp_path / 'a') == (32, 32)
+    assert check_file(tmp_path / 'a')[0] == (32, 32)
     assert process_time() - began < 0.5
