@@ -30,7 +30,7 @@ class Checked:
 
     def pixels(self, files: list[Path], size: Size) -> Pixels:
         """Return the pixels of `files`, all of `size`."""
-        return Pixels(self.cache.pixels, np.array([self.cache.good[self.contents[file]][2] for file in files]), size)
+        return Pixels(self.cache.mapped, np.array([self.cache.good[self.contents[file]][2] for file in files]), size)
 
 
 def examine(root: Path, files: list[Path], wanted: int | None) -> Checked:
@@ -39,7 +39,7 @@ def examine(root: Path, files: list[Path], wanted: int | None) -> Checked:
     Contents that were checked in an earlier run are only hashed. No pixels are kept if they can't be written, or take
     more than a quarter of the memory.
     """
-    contents = {file: sha256(file) for file in progress(files, 'reading images')}
+    contents = hash_files(files)
     distinct = {content: file for file, content in contents.items() if content}
     cache, keeps = load_cache(root), partial(may_stay, wanted=wanted)
     problem = _too_large([tuple(cache.good[content][:2]) for content in distinct if content in cache.good], keeps)
@@ -54,6 +54,11 @@ def examine(root: Path, files: list[Path], wanted: int | None) -> Checked:
     if new or len(distinct) < len(cache.good) + len(cache.bad):
         cache, problem = _renew(root, cache, distinct, new, keeps)
     return Checked(contents, cache, problem)
+
+
+def hash_files(files: list[Path]) -> dict[Path, str | None]:
+    """Return the `sha256` of each file."""
+    return {file: sha256(file) for file in progress(files, 'reading images')}
 
 
 def _renew(

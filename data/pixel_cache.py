@@ -1,17 +1,20 @@
 """Keep the results of checking images, and the pixels of small ones, on the disk.
 
-Each folder of images has two files in fastai's data folder: the results as JSON, by the SHA-256 of an image's content,
-and the pixels, flat uint8, memory-mapped.
+Each folder of images has one file in fastai's data folder, named by a hash of the folder's path: an uncompressed zip
+archive of the results as JSON, by the SHA-256 of an image's content, and of the pixels, which are memory-mapped.
 """
 
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from secrets import token_hex
+from typing import BinaryIO
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import cv2
 import numpy as np
@@ -20,6 +23,7 @@ from fastai.data.external import fastai_path
 from PIL import features
 
 from data.sizes import Size
+from runtime.errors import UserError
 from runtime.files import fingerprint, remove_parts, replacing
 
 HERE = Path(__file__).parent
@@ -29,84 +33,90 @@ Result = tuple[str, Size | str, bytes | None]  # content's SHA-256; size or reas
 
 
 @dataclass(frozen=True)
+class Mapped:
+    """The `pixels` in an archive: flat uint8, mapped into memory. `crc` is their CRC-32."""
+
+    file: Path = Path()
+    crc: int = 0
+    pixels: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8), compare=False)
+
+    def __reduce__(self):
+        """Leave out the pixels: each worker opens the file itself."""
+        return _reopen, (self.file, self.crc)
+
+
+@dataclass(frozen=True)
 class Cache:
     """Results by the SHA-256 of an image's content.
 
-    `bad` has reasons; `good` has height, width and the offset in `pixels`, None if they aren't kept.
+    `bad` has reasons; `good` has height, width and the offset in the pixels, None if they aren't kept.
     """
 
     good: dict[str, tuple[int, int, int | None]] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
-    pixels: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))  # 3 x height x width for each image
+    mapped: Mapped = field(default_factory=Mapped)
 
     def result(self, content: str) -> Result:
         """Return the result of one image, as it was written."""
         if content in self.bad:
             return content, self.bad[content], None
         height, width, start = self.good[content]
-        return content, (height, width), None if start is None else self.pixels[start : start + 3 * height * width]
+        pixels = None if start is None else self.mapped.pixels[start : start + 3 * height * width]
+        return content, (height, width), pixels
 
 
 @dataclass
 class Pixels:
     """Decoded images of one `size` (height, width); indexing loads uint8, N x 3 x H x W, into memory."""
 
-    pixels: np.ndarray  # of a `Cache`
+    mapped: Mapped
     offsets: np.ndarray
     size: Size
 
     def __getitem__(self, idxs: list[int]) -> np.ndarray:
-        images = np.lib.stride_tricks.sliding_window_view(self.pixels, 3 * prod(self.size))
+        images = np.lib.stride_tricks.sliding_window_view(self.mapped.pixels, 3 * prod(self.size))
         return images[self.offsets[idxs]].reshape(-1, 3, *self.size)
-
-    def __getstate__(self) -> dict:
-        """Leave out the pixels: each worker opens the file itself."""
-        return {**vars(self), 'pixels': self.pixels.filename}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update({**state, 'pixels': np.memmap(state['pixels'], mode='r')})
 
 
 def load_cache(root: Path) -> Cache:
-    """Return the results for the folder `root`; none if there are none, or if the files are damaged or foreign.
+    """Return the results for the folder `root`; none if there are none, or if the file is damaged or foreign.
 
     Reads all pixels, which also brings them into memory.
     """
     try:
-        folder = fastai_path('data') / 'pixels'
-        content = json.loads((folder / f'{_name(root)}.json').read_bytes())
-        checksum, file = content.pop('sha256'), folder / content['pixels']
-        if content['made_by'] != _made_by() or _checksum(file, content) != checksum:
-            return Cache()
-        return Cache(content['good'], content['bad'], _mapped(file))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _read(_file(root), root)
+    except Exception:  # zipfile raises many types for a broken archive, e.g. NotImplementedError and struct.error
         return Cache()
 
 
 def write_cache(root: Path, results: Iterable[Result]) -> Cache:
-    """Write the `results` for the folder `root`, and remove older ones. OSError if that fails."""
-    folder, name = fastai_path('data') / 'pixels', _name(root)
-    file, cache, end = folder / f'{name}-{token_hex(8)}.u8', Cache(), 0
-    remove_parts(folder, 86_400)  # another process may still be writing a newer one
-    with replacing(file) as part, part.open('wb') as f:
-        for content, result, pixels in results:
-            if isinstance(result, str):
-                cache.bad[content] = result
-            elif pixels is None:
-                cache.good[content] = *result, None
-            else:
-                cache.good[content] = *result, end
-                end += f.write(pixels)
-    content = {'folder': str(root.resolve()), 'made_by': _made_by(), 'pixels': file.name}
-    content |= {'good': cache.good, 'bad': cache.bad}
-    with replacing(folder / f'{name}.json') as part:
-        part.write_text(json.dumps({**content, 'sha256': _checksum(file, content)}))
-    _remove_old(folder, file)
-    return Cache(cache.good, cache.bad, _mapped(file))
+    """Replace the results for the folder `root`, and remove those for folders that are gone. OSError if that fails."""
+    file, good, bad, end = _file(root), {}, {}, 0
+    with replacing(file) as part:
+        with ZipFile(part, 'w') as archive:
+            archive.comment = _path(root)
+            with archive.open('pixels', 'w', force_zip64=True) as f:
+                for content, result, pixels in results:
+                    if isinstance(result, str):
+                        bad[content] = result
+                    elif pixels is None:
+                        good[content] = *result, None
+                    else:
+                        good[content] = *result, end
+                        end += f.write(pixels)
+            table = {'made_by': _made_by(), 'good': good, 'bad': bad}
+            archive.writestr(ZipInfo('results.json'), json.dumps(table))
+        cache = _read(part, root)
+    _remove_old(file.parent)
+    return replace(cache, mapped=replace(cache.mapped, file=file))
 
 
-def _name(root: Path) -> str:
-    return hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+def _path(root: Path) -> bytes:
+    return os.fsencode(root.resolve())
+
+
+def _file(root: Path) -> Path:
+    return fastai_path('data') / 'pixels' / f'{hashlib.sha256(_path(root)).hexdigest()[:16]}.zip'
 
 
 def _made_by() -> dict[str, str | None]:
@@ -115,29 +125,40 @@ def _made_by() -> dict[str, str | None]:
     return {**versions, 'code': fingerprint(HERE, CODE)}
 
 
-def _mapped(file: Path) -> np.ndarray:
-    return np.memmap(file, mode='r') if file.stat().st_size else Cache().pixels
+def _read(file: Path, root: Path) -> Cache:
+    """Read the archive for `root` and verify its checksums; raises nearly anything if it is damaged or foreign."""
+    with file.open('rb') as f, ZipFile(f) as archive:
+        table = json.loads(archive.read('results.json'))
+        if archive.testzip() or archive.comment != _path(root) or table['made_by'] != _made_by():
+            raise BadZipFile('damaged, or of another folder or version')
+        return Cache(table['good'], table['bad'], _map(f, archive))
 
 
-def _checksum(file: Path, content: dict) -> str:
-    digest = hashlib.sha256(json.dumps(content).encode())
-    with file.open('rb') as f:
-        while block := f.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+def _map(f: BinaryIO, archive: ZipFile) -> Mapped:
+    """Map the pixels in `archive`, opened as `f`."""
+    info = archive.getinfo('pixels')
+    if info.compress_type != ZIP_STORED or info.compress_size != info.file_size:
+        raise BadZipFile('compressed')
+    f.seek(info.header_offset + 26)  # the lengths of the name and of the extra field, which come before the content
+    start = info.header_offset + 30 + sum(struct.unpack('<HH', f.read(4)))
+    pixels = np.memmap(f, mode='r', offset=start, shape=info.file_size) if info.file_size else Mapped().pixels
+    return Mapped(Path(f.name), info.CRC, pixels)
 
 
-def _remove_old(folder: Path, file: Path) -> None:
-    """Remove earlier pixels of the same images as `file`, and the results for folders of images that are gone."""
-    for table in folder.glob('*.json'):
-        try:
-            gone = not Path(json.loads(table.read_bytes())['folder']).is_dir()
-        except (ValueError, KeyError, TypeError):  # damaged
-            gone = True
-        for pixels in folder.glob(f'{table.stem}-*.u8'):
-            if pixels != file and (gone or file.name.startswith(table.stem)):
-                pixels.unlink(missing_ok=True)
-        if gone:
-            table.unlink(missing_ok=True)
-    for older in folder.glob('*-pillow*.npy'):  # of earlier versions of this program
-        older.unlink(missing_ok=True)
+def _reopen(file: Path, crc: int) -> Mapped:
+    with file.open('rb') as f, ZipFile(f) as archive:
+        mapped = _map(f, archive)
+    if mapped.crc != crc:
+        raise UserError(f'{file} has changed: another run has found other images; start again')
+    return mapped
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove the results for folders of images that are gone, half-written files, and files of earlier versions."""
+    remove_parts(folder, 86_400)  # another process may still be writing a newer one
+    for file in folder.glob('*.zip'):
+        with suppress(BadZipFile, OSError), ZipFile(file) as archive:
+            if not os.path.isdir(archive.comment):
+                file.unlink()
+    for file in folder.glob('*-pillow*.npy'):
+        file.unlink(missing_ok=True)

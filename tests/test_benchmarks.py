@@ -1,6 +1,7 @@
 """The benchmarks run, and keep existing measurements. Speed itself is not tested."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -135,3 +136,21 @@ def test_lr_rules_tries_each_suggestion(tmp_path, monkeypatch, capsys):
     rules.main(data=str(write_images(tmp_path / 'images')), fraction=1.0, epochs=1)
     printed = [row[0] for row in table(capsys.readouterr().out)]
     assert {'valley', 'minimum', 'lowest'} <= {*printed}
+
+
+def test_start_times_the_parts_of_each_start(folder, monkeypatch, capfd):
+    monkeypatch.setenv('FASTAI_HOME', 'replaced')
+    start = script('start')
+    monkeypatch.setattr(start, 'FIRST_BATCH', 'print({!r})')
+    small = {'bs': 4, 'valid': 0.25}
+    monkeypatch.setattr(start.loaders, 'get_dls', partial(start.loaders.get_dls, **small))
+    start.main(str(folder), firsts=1, laters=1)
+    out = capfd.readouterr().out
+    assert out.startswith(f'{folder}\n')
+    rows = {row[0]: [float(number) for number in row[1:]] for row in table(out)}
+    assert [*rows] == [*start.PARTS, 'the rest', 'all']
+    for i in range(4):
+        assert sum(numbers[i] for numbers in rows.values()) == pytest.approx(2 * rows['all'][i], abs=0.1)
+    assert rows['checking, decoding, writing'][0] > 0
+    assert rows['checking, decoding, writing'][2:] == [0, 0]
+    assert out.splitlines()[-1].startswith('a new process, from its start to its first batch: ')

@@ -13,7 +13,7 @@ from fastai.losses import CrossEntropyLossFlat
 from PIL import Image
 from tiny import TINY, tiny_dls
 
-from data import loaders, pixel_cache
+from data import examine, loaders
 from data.augment import get_transforms
 from data.batched_loader import BatchedDL
 from data.seeded_loader import ImageDL, batch_at
@@ -36,7 +36,7 @@ def undecoded(monkeypatch):
 
     def make(folder, **kwargs):
         with monkeypatch.context() as m:
-            m.setattr(pixel_cache, '_memory', lambda: 0)
+            m.setattr(examine, 'total_memory', lambda: 0)
             return tiny_dls(folder, **kwargs)
 
     return make
