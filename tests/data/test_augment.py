@@ -92,7 +92,7 @@ def test_draws_depend_on_the_key_alone(image):
 
 
 def test_flip_and_hole_are_uncorrelated(image):
-    t = transform(replace(PLATEAU, pad=0.0))
+    t = transform(replace(PLATEAU, pad=0.0, hole=0.5))
     plain, flips, rows, cols = t(image, split_idx=1), [], [], []
     n = 2000
     for draw in range(n):
