@@ -84,6 +84,7 @@ def start(given: dict[str, Any], repeated: str | None = None) -> None:
     auto = given.get('recipe', None if saved else 'auto') == 'auto'
     config = resolve_config({**given, 'recipe': 'plateau'} if auto else given, base)
     on_rank0(refuse_name)(config.out, config.name)
+    refuse_unavailable(config)
     if auto:
         config = resolve_config({**given, 'recipe': auto_recipe(config)}, base)
     config = replace(config, recipe=check_network(config.recipe))
@@ -100,10 +101,18 @@ def resume(folder: str, given: dict[str, Any]) -> None:
     config = resume_config(given, saved.config, run)
     if on_rank0(is_finished)(run):
         return print(printable(f'{run} is finished, see {run / "report.html"}'))
+    refuse_unavailable(config)
     learn = load(config, run)
     name_changes(saved.environment)
     refuse_other_images(learn.dls, saved.images, run)
     finish(learn, config, run, resume=True)
+
+
+def refuse_unavailable(config: Config) -> None:
+    """Raise UserError if the tracker or the compiler that `config` needs is missing."""
+    on_rank0(refuse_missing)(config.track)
+    if config.compile:
+        refuse_uncompilable()
 
 
 def load(config: Config, folder: Path) -> Learner:
@@ -111,9 +120,6 @@ def load(config: Config, folder: Path) -> Learner:
 
     Raises UserError for unusable images, which are all listed in `folder`, and for missing pretrained weights.
     """
-    on_rank0(refuse_missing)(config.track)
-    if config.compile:
-        refuse_uncompilable()
     set_seed(config.seed)
     try:
         with first_on_its_machine():
