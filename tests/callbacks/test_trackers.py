@@ -318,7 +318,8 @@ def test_a_refusal_by_wandb_ends_in_one_line(make, monkeypatch, tmp_path):
 
 def test_the_command_line_logs_a_whole_run(folder, tmp_path, monkeypatch, capsys, handlers):
     monkeypatch.setattr('training.learner.get_model', tiny_model)
-    main(data=str(folder), out=str(tmp_path / 'runs'), name='a', epochs=1, bs=6, valid=0.25, track='tensorboard')
+    options = {'recipe': 'plateau', 'epochs': 1, 'bs': 6, 'valid': 0.25, 'track': 'tensorboard'}
+    main(data=str(folder), out=str(tmp_path / 'runs'), name='a', **options)
     out, err = capsys.readouterr()
     assert err == ''
     assert f'to watch: tensorboard --logdir {tmp_path}/runs\n' in out
