@@ -4,9 +4,7 @@ from pathlib import Path
 from threading import Event
 from time import perf_counter
 
-from fastai.callback.core import Callback
-from fastai.learner import Learner
-from fastai.torch_core import get_model, num_distrib
+from fastai.vision.all import Callback, Learner, get_model, num_distrib
 from torch import isfinite
 
 from callbacks.averaged_weights import AveragedWeights

@@ -3,8 +3,7 @@
 from time import perf_counter
 
 import torch
-from fastai.callback.core import Callback
-from fastai.callback.progress import ProgressCallback
+from fastai.vision.all import Callback, ProgressCallback
 
 from config.recipes import SPEEDRUN
 from runtime.console import say

@@ -5,9 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
-from fastai.callback.core import Callback
-from fastai.learner import Recorder
-from fastai.torch_core import rank_distrib
+from fastai.vision.all import Callback, Recorder, rank_distrib
 
 from runtime.files import replacing
 

@@ -2,8 +2,7 @@
 
 import torch
 from fastai import learner
-from fastai.learner import AvgLoss, AvgMetric, AvgSmoothLoss, Learner
-from fastai.torch_core import maybe_gather, num_distrib
+from fastai.vision.all import AvgLoss, AvgMetric, AvgSmoothLoss, Learner, maybe_gather, num_distrib
 from torch import Tensor
 
 from runtime.readings import Readings

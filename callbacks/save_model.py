@@ -4,8 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
 
-from fastai.callback.tracker import SaveModelCallback, TrackerCallback
-from fastai.torch_core import get_model, rank_distrib
+from fastai.vision.all import SaveModelCallback, TrackerCallback, get_model, rank_distrib
 
 from runtime.errors import UserError
 from runtime.processes import highest, on_rank0

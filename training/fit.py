@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import pandas as pd
-from fastai.callback.core import Callback
-from fastai.learner import Learner
-from fastcore.basics import risinstance
+from fastai.vision.all import Callback, Learner, risinstance
 
 from callbacks.averaged_weights import AveragedWeights
 from callbacks.checkpoint import Checkpoint, load_checkpoint
