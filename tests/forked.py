@@ -1,4 +1,4 @@
-"""Run `python train_fastai.py ...` in a fork of this process, which has imported everything: that takes seconds."""
+"""Run a Python script in a fork of this process, which has imported its libraries: that takes seconds."""
 
 import os
 import resource
@@ -10,43 +10,41 @@ from pathlib import Path
 
 import torch
 
-SCRIPT = Path(__file__).parents[1] / 'train_fastai.py'
-SECONDS = 200  # after which a process that hangs is killed
+SECONDS = 300  # after which a process that hangs is killed
 
 
 class Forked:
-    """A running train_fastai.py in its own process group, which can write files of at most `limit` bytes."""
+    """A running `script` in its own process group, which can write files of at most `limit` bytes."""
 
-    def __init__(self, *args, limit: int | None = None):
+    def __init__(self, script: Path, *args, limit: int | None = None):
         (out, to_out), (err, to_err) = os.pipe(), os.pipe()
-        self.process = get_context('fork').Process(target=_train, args=(args, to_out, to_err, limit))
+        self.process = get_context('fork').Process(target=_run, args=(script, args, to_out, to_err, limit))
         self.process.start()
         os.close(to_out)
         os.close(to_err)
         self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
-        self.pid = self.process.pid
+        self.pid, self.lines = self.process.pid, []
 
     def is_alive(self) -> bool:
         return self.process.is_alive()
 
     def until(self, text: str) -> None:
         """Read the output until a line contains `text`."""
-        lines = []
         for line in self.stdout:
-            lines.append(line)
+            self.lines.append(line)
             if text in line:
                 return
-        raise AssertionError(f'it ended before {text!r}: {lines} {self.stderr.read()}')
+        raise AssertionError(f'it ended before {text!r}: {self.lines} {self.stderr.read()}')
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for it to exit; return the exit code and the rest of stdout and stderr."""
+        """Wait for it to exit; return the exit code, stdout and stderr."""
         with self.stdout, self.stderr:
-            out, err = self.stdout.read(), self.stderr.read()
+            out, err = ''.join([*self.lines, self.stdout.read()]), self.stderr.read()
         self.process.join()
         return self.process.exitcode, out, err
 
 
-def _train(args: tuple, out: int, err: int, limit: int | None) -> None:
+def _run(script: Path, args: tuple, out: int, err: int, limit: int | None) -> None:
     os.setsid()
     signal.alarm(SECONDS)
     os.dup2(out, 1)
@@ -58,5 +56,5 @@ def _train(args: tuple, out: int, err: int, limit: int | None) -> None:
     torch.set_num_threads(1)  # torch's thread pool doesn't survive a fork
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    sys.argv = ['train_fastai.py', *map(str, args)]
-    runpy.run_path(str(SCRIPT), run_name='__main__')
+    sys.argv = [str(script), *map(str, args)]
+    runpy.run_path(str(script), run_name='__main__')

@@ -543,20 +543,6 @@ def test_predict_and_test_dl(learner):
     torch.testing.assert_close(preds[0].as_subclass(torch.Tensor), probabilities.as_subclass(torch.Tensor))
 
 
-def test_a_notebook_in_any_folder_can_import_train_fastai(tmp_path):
-    (tmp_path / 'data').mkdir()  # a folder that users often have beside a notebook; `fit` creates models/
-    (tmp_path / 'models').mkdir()
-    code = 'from train_fastai import *; print(get_dls.__module__)'
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == 'data.loaders\n', done.stderr
-
-
-def test_import_star_gives_the_public_names():
-    names = {}
-    exec('from train_fastai import *', names)
-    assert {'get_dls', 'get_learner', 'find_lr', 'fit', 'review', 'GradCAMInterpretation'} <= set(names)
-
-
 def test_learner_can_be_exported_and_loaded(learner):
     from fastai.learner import load_learner
 

@@ -23,6 +23,7 @@ from runtime.run_folder import environment, name_changes
 from training.saved_run import load_model, load_run, read_history, read_summary
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / 'train_fastai.py'
 SMALL = 'mobilenet_v3_small'  # has dropout and BatchNorm, and an epoch takes a third of a second
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='POSIX signals and limits')
 
@@ -43,8 +44,8 @@ def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command
     way = f"to resume: python train_fastai.py --resume '{folder}'\n"
 
     # a worker is killed
-    process = Forked('--data', data, '--out', folder.parent, '--name', folder.name, '--epochs', 8, '--bs', 6, '--valid',
-                     0.25, '--lr', 0.01, '--arch', SMALL, '--workers', 2)  # fmt: skip
+    process = Forked(SCRIPT, '--data', data, '--out', folder.parent, '--name', folder.name, '--epochs', 8, '--bs', 6,
+                     '--valid', 0.25, '--lr', 0.01, '--arch', SMALL, '--workers', 2)  # fmt: skip
     process.until('epoch 1/8 ')
     workers = Path(f'/proc/{process.pid}/task/{process.pid}/children')
     while process.is_alive():
@@ -59,7 +60,7 @@ def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command
     assert err.count('\n') == 2
 
     # the disk is full
-    code, _, err = Forked('--resume', folder, limit=2**20).end()
+    code, _, err = Forked(SCRIPT, '--resume', folder, limit=2**20).end()
     assert code == 2
     assert err == f'{way}train_fastai.py: {folder}/models/best.pth: File too large\n' or (
         err == f'{way}train_fastai.py: {folder}/models/last.pth: File too large\n'
@@ -67,7 +68,7 @@ def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command
     assert not list(folder.rglob('.*.part'))
 
     # the scheduler sends SIGTERM
-    process = Forked('--resume', folder, '--workers', 2)
+    process = Forked(SCRIPT, '--resume', folder, '--workers', 2)
     process.until('epoch 4/8 ')
     os.killpg(process.pid, signal.SIGTERM)
     code, _, err = process.end()
@@ -76,7 +77,7 @@ def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command
     assert 'Traceback' not in err
 
     # another process uses the run
-    process = Forked('--resume', folder)
+    process = Forked(SCRIPT, '--resume', folder)
     process.until('going on at epoch')
     code, _, err = command(resume=folder)
     assert (code, err.count('\n')) == (2, 1)
@@ -86,7 +87,7 @@ def test_an_often_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, command
 
     # an uninterrupted run from the same config.json
     options = ['--config', folder / 'config.json', '--workers', 0, '--out', folder.parent, '--name', 'alone']
-    code, _, err = Forked(*options).end()
+    code, _, err = Forked(SCRIPT, *options).end()
     assert (code, err) == (0, '')
     assert ending(folder.with_name('alone')) == ending(folder)
     assert {file: file.stat().st_mtime_ns for file in data.rglob('*')} == images  # nothing is written to the data
