@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fastai.callback.core import Callback
 from torch import Tensor
 
 from interpret.gradcam import grad_cam
@@ -33,6 +34,29 @@ def test_training_resumes_and_predicts_as_on_a_cpu(learn, compile):
     expected = learn.to_fp32().get_preds(dl=learn.dls[2])[0]
     assert interp.preds.dtype == torch.float32
     torch.testing.assert_close(interp.preds, expected.as_subclass(Tensor), rtol=0, atol=0.05)  # bf16
+
+
+class NoWait(Callback):
+    """From the second epoch on, raise an error if the host waits for the GPU after it has loaded a batch."""
+
+    order = 100
+
+    def before_batch(self):
+        torch.cuda.set_sync_debug_mode('error' if self.epoch else 'default')
+
+    def after_batch(self):
+        torch.cuda.set_sync_debug_mode('default')
+
+
+def test_no_batch_waits_for_the_gpu(learn):
+    try:
+        history = fit(learn, 3, 0.01, cbs=[NoWait()])
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    losses = learn.recorder.losses
+    assert {loss.device.type for loss in losses} == {'cpu'}
+    assert len(losses) == 3 * len(learn.dls.train)
+    assert history.train_loss.iloc[-1] == losses[-1].item()
 
 
 def test_maps_equal_those_of_a_cpu(learn):
