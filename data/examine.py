@@ -65,14 +65,16 @@ def _renew(
     root: Path, cache: Cache, distinct: dict[str, Path], new: dict[Path, str], keeps: Callable[[Size], bool]
 ) -> tuple[Cache, str]:
     """Check the `new` files, and write a cache of all `distinct` contents. Also return why no pixels are kept."""
-    found: list[Result] = []  # without pixels
+    found: dict[str, Size | str] = {}
 
     def results() -> Iterator[Result]:
         earlier = (cache.result(content) for content, file in distinct.items() if file not in new)
         checks = zip(new.values(), progress([*new], 'checking images'), check_files(new, keeps), strict=True)
+        need = 0
         for content, result, pixels in chain(earlier, ((content, *check) for content, _, check in checks)):
-            found.append((content, result, None))
-            yield content, result, pixels
+            found[content] = result
+            need += 0 if pixels is None else len(pixels)
+            yield content, result, pixels if need <= SHARE * total_memory() else None
 
     remaining, problem = results(), ''
     try:
@@ -83,12 +85,12 @@ def _renew(
         if len(found) < len(distinct):  # not the cache has failed, but the check
             raise
         problem = str(e)
-    problem = _too_large([result for _, result, _ in found if not isinstance(result, str)], keeps) or problem
-    if problem:
-        sizes = {content: (*result, None) for content, result, _ in found if not isinstance(result, str)}
-        written = Cache(sizes, {content: result for content, result, _ in found if isinstance(result, str)})
+    good = {content: result for content, result in found.items() if not isinstance(result, str)}
+    if problem := _too_large([*good.values()], keeps) or problem:
+        bad = {content: result for content, result in found.items() if content not in good}
+        written = Cache({content: (*size, None) for content, size in good.items()}, bad)
         with suppress(OSError):
-            write_cache(root, found)
+            write_cache(root, map(written.result, found))
     return written, problem
 
 
