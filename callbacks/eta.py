@@ -10,8 +10,9 @@ from runtime.console import say
 
 
 class ETA(Callback):
-    """After the first batches, print how long the whole run will take, and faster options on a slow CPU.
+    """After the first batches, print how long the rest of the run will take, and faster options on a slow CPU.
 
+    In a learning rate sweep it counts the sweep, all epochs and the review; in a training, its epochs and the review.
     The first `warm_up` batches aren't timed, since they include lazy initialisation; the next `timed` are. A short
     epoch times fewer batches, and an epoch with a single batch has no warm-up.
     """
@@ -42,18 +43,28 @@ class ETA(Callback):
         return perf_counter()
 
     def _say(self, seconds: float):
-        train, *others = (len(dl) for dl in self.dls.loaders)
-        valid, test = others[0], sum(others[1:])
-        left = self.n_epoch - self.epoch
-        done = self.iter + 1 - self.train_iter  # batches of this epoch so far, with those before a resume
-        # a forward pass costs about a third of a training step
-        total = seconds * (left * train - done + (left * valid + test) / 3)
+        train, valid, *test = (len(dl) for dl in self.dls.loaders)
+        sweep = getattr(self.learn, 'lr_finder', None)
+        left = self.learn.recipe.epochs if sweep else self.n_epoch - self.epoch
+        # a resumed training has done the first batches of its epoch
+        more = sweep.num_it if sweep else self.train_iter - self.iter - 1
+        forward = seconds / 3  # a forward pass costs about a third of a training step
+        trained = seconds * (left * train + more) + forward * left * valid
+        total = trained + self._review(forward, sum(test), trained)
         device = self.dls.device.type
         epochs = '1 epoch' if left == 1 else f'{left} epochs'
-        say(f'about {in_words(total)} for {epochs} of {train} batches on this {device.upper()}')
+        what = 'a sweep, ' * bool(sweep) + f'{epochs} of {train} batches and the review'
+        say(f'about {in_words(total)} for {what} on this {device.upper()}')
         if device == 'cpu' and total > 3600:
             faster = '' if self.learn.recipe.name == SPEEDRUN.name else 'for a CPU: --recipe speedrun; '
             print(f'  to try it in minutes: --data digits, or --fraction 0.1 --epochs 5; {faster}Colab has free GPUs')
+
+    def _review(self, forward: float, test: int, trained: float) -> float:
+        """The seconds of the review, by those of a batch's forward pass, the test batches and the seconds before."""
+        views = self.learn.recipe.views or {}
+        views = (1 + views.get('flip', 0)) * (1 + 2 * views.get('shift', 0))
+        # faithfulness.py has about 75 passes for each of 100 images, and a limit; plots and page take 10 s on one core
+        return forward * test * views + min(forward * 100 * 75 / self.dls.train.bs, max(30, trained / 10)) + 10
 
 
 def in_words(seconds: float) -> str:

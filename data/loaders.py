@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -48,9 +49,10 @@ def get_dls(
     `data.sizes` chooses; `dls.resized` tells whether images are resized to it. `dls.class_counts` counts the training
     images of each class. `dls.left_out` lists the files that `skip_bad` left out, with reasons. `dls.duplicates` lists
     the duplicate images (see `find_duplicates`); a printed line counts them. `dls.fingerprint` is the fingerprint of
-    all files, in the loaders' order. Raises UserError if the images can't be used or are too few.
+    all files, in the loaders' order. `dls.seconds` is how long this took. Raises UserError if the images
+    can't be used or are too few.
     """
-    recipe = recipe or recipe_for(path)
+    start, recipe = perf_counter(), recipe or recipe_for(path)
     bs = bs or recipe.bs
     images = find_images(path, skip_bad, size or (USUAL if recipe.pretrained else None))
     subsets, on_gpu = _subsets(images, recipe, valid, fraction, seed), default_device().type == 'cuda'
@@ -105,6 +107,7 @@ def get_dls(
     dls.duplicates = find_duplicates(images.path, {'train': train, 'valid': held, 'test': test}, contents)
     if line := count_duplicates(dls.duplicates):
         print(line)
+    dls.seconds = perf_counter() - start
     return dls
 
 

@@ -17,7 +17,8 @@ from runtime.figures import STYLE, lay_over, new_figure, save_figure
 from runtime.fonts import drawable
 
 
-@rc_context(STYLE)
+# without a grid and with a fixed height of titles, hundreds of hidden axes need no ticks
+@rc_context({**STYLE, 'axes.grid': False, 'axes.titley': 1})
 def plot_map_grid(
     images: list[TensorImage], maps: dict[str, np.ndarray], texts: list[str], title: str, alone: bool, ncols=1, **kwargs
 ) -> Figure:

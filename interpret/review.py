@@ -1,6 +1,7 @@
 """Review a trained Learner: write its mistakes and their Grad-CAM maps to files."""
 
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ from runtime.files import fingerprint_contents, replacing, write_json
 from runtime.processes import on_rank0
 from runtime.run_folder import locked
 from training.lr_finder import read_sweep
+from training.memory import keep_freed_memory
 from training.plots import plot_history, plot_history_panels
 from training.saved_run import load_run, read_history, read_summary
 
@@ -36,6 +38,7 @@ def review(learn: Learner, out: str | Path, seconds: float = 0.0) -> GradCAMInte
     `faithfulness.csv` measures Grad-CAM on at most 100 images for 30 s, or for a tenth of the run's `seconds` if that
     is longer. A model that Grad-CAM can't explain gets no maps.
     """
+    keep_freed_memory()
     out = Path(out)
     interp = GradCAMInterpretation.from_learner(learn)
     write_csv(interp.mistakes(k=None), out / 'mistakes.csv')
@@ -71,34 +74,38 @@ def review_run(learn: Learner, history: pd.DataFrame, config: Config) -> GradCAM
 
 
 def _review_once(learn: Learner, history: pd.DataFrame, config: Config) -> GradCAMInterpretation | None:
-    run = learn.path
+    run, begun = learn.path, perf_counter()
     page, weights = run / 'report.html', run / 'models/best.pth'
     if page.is_file() and page.stat().st_mtime >= weights.stat().st_mtime:
         return print(f'the review is complete: {printable(page)}')
     save_figure(plot_history(history), run / 'plots/accuracy.png')
     save_figure(plot_history_panels(history), run / 'plots/accuracy_loss.png')
     sweep = read_sweep(learn)
-    lr, seconds = (sweep.lr, sweep.seconds) if sweep else (learn.recipe.lr, 0.0)
-    return _write_review(learn, history, config, lr, seconds + history.seconds.sum())
+    lr, swept = (sweep.lr, {'sweep': sweep.seconds}) if sweep else (learn.recipe.lr, {})
+    phases = {'images': learn.dls.seconds, **swept}
+    known = {'lr': lr, 'seconds': sum(swept.values()) + history.seconds.sum(), 'phases': phases}
+    return _write_review(learn, history, config, known, begun)
 
 
 def _write_review(
-    learn: Learner, history: pd.DataFrame, config: Config, lr: float, seconds: float
+    learn: Learner, history: pd.DataFrame, config: Config, known: dict[str, Any], begun: float
 ) -> GradCAMInterpretation:
     """Review the test set, write `summary.json`, the model card and the page, and print the accuracies.
 
-    The course project's accuracies are shown if the test images are CIFAR-10's; the one without leaked images, too.
+    `known` are values as of `read_summary`, and `begun` is the `perf_counter()` at which the review began. The
+    course project's accuracies are shown if the test images are CIFAR-10's; the one without leaked images, too.
     """
     test_selected_on = config.valid == 'test'
     course = COURSE_PROJECT if _tests_on_cifar10(learn, config) else None
-    interp, best = review(learn, learn.path, seconds), kept_epoch(history)
+    interp, best = review(learn, learn.path, known['seconds']), kept_epoch(history)
+    phases = {**known['phases'], 'training': history.seconds.sum()}
     dls, leaks = learn.dls, leaked(learn.dls.duplicates)
     right = interp.decoded == interp.targs
     new = torch.tensor([file.relative_to(dls.path).as_posix() not in leaks for file in interp.dl.dataset.items])
     n_leaked, of_new = (~new).sum().item(), right[new].float().mean().item() if new.any() else None
     summary = {
         'parameters': sum(p.numel() for p in learn.model.parameters()),
-        'lr': lr,
+        'lr': known['lr'],
         'best_epoch': int(best.epoch),
         'best_valid_accuracy': None if isna(best.valid_accuracy) else best.valid_accuracy,  # no validation images
         'max_train_accuracy': history.train_accuracy.max(),
@@ -110,12 +117,15 @@ def _write_review(
         'test_selected_on': test_selected_on,
         'training_images': dls.class_counts,
         'imbalance': unbalanced_line(dls.class_counts),
-        'seconds': round(seconds, 1),
+        'seconds': round(known['seconds'], 1),
+        'phases': {name: round(seconds, 1) for name, seconds in phases.items()},
         'course_project': course,
     }
     write_json(learn.path / 'summary.json', summary)
     write_card(interp, summary)
     write_report(interp, learn.path)
+    summary['phases']['review'] = round(perf_counter() - begun, 1)
+    write_json(learn.path / 'summary.json', summary)
     print('{:20} {:>9}'.format('', 'this run') + ' course project (CIFAR-10)' * bool(course))
     for key in COURSE_PROJECT:
         print(f'{key.replace("_", " "):20} {summary[key]:>9.2%}' + (f' {course[key]:>25.2%}' if course else ''))
@@ -125,6 +135,7 @@ def _write_review(
         print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
     if test_selected_on:
         print('This test accuracy is optimistic: the epoch was chosen on the test set.')
+    print(', '.join(f'{seconds:,.0f} s {name}' for name, seconds in summary['phases'].items()))
     print(f'weights, tables and pictures: {printable(learn.path)}')
     print(f'page to review the mistakes: {printable(learn.path / "report.html")}')
     return interp
@@ -140,8 +151,8 @@ def _tests_on_cifar10(learn: Learner, config: Config) -> bool:
 @on_rank0
 def review_again(run: str | Path, given: dict[str, Any]) -> None:
     """Review a finished run again, without training; `given` are options that don't affect the result."""
-    learn = load_run(run, **given)
-    saved, summary, history = read_config(learn.path), read_summary(learn.path), read_history(learn.path)
+    learn, begun = load_run(run, **given), perf_counter()
+    saved, known, history = read_config(learn.path), read_summary(learn.path), read_history(learn.path)
     with locked(learn.path):
         write_duplicates(learn.path, learn.dls.duplicates)
-        _write_review(learn, history, saved.config, summary['lr'], summary['seconds'])
+        _write_review(learn, history, saved.config, known, begun)

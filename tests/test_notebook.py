@@ -57,7 +57,9 @@ def test_the_notebook_runs(notebook, tmp_path, monkeypatch):
         assert base64.b64decode(picture).startswith(b'\x89PNG'), name
     (table,) = [html for html in shown(cells['fit'], 'text/html') if '<table' in html]
     assert 'valid_accuracy' in table  # fastprogress's table for notebooks, not the lines of EpochLines
-    assert re.search(r'^about \d+ (s|min) for 1 epoch of 16 batches on this', printed(cells['fit']), flags=re.M)
+    assert re.search(
+        r'^about \d+ (s|min) for 1 epoch of 16 batches and the review on this', printed(cells['fit']), flags=re.M
+    )
     assert '\r' not in printed(cells['fit'])
     assert shown(cells['interp'], 'text/plain')[-1].startswith('GradCAMInterpretation of 360 images, ')
     assert "'layer4': (4, 2, 2)" in shown(cells['grad-cam'], 'text/plain')[0]

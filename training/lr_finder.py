@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from fastai.vision.all import Learner, get_random_states, minimum, set_random_states, slide, steep, valley
 
+from callbacks.eta import ETA
 from data.prediction import refuse_to_train
 from runtime.checked_file import number, read_json
 from runtime.errors import printable
 from runtime.figures import save_figure
 from runtime.files import write_json
 from runtime.processes import on_rank0
+from training.memory import keep_freed_memory
 from training.plots import plot_sweep
 
 
@@ -89,6 +91,7 @@ def find_lr(learn: Learner) -> LRSweep:
     Raises UserError if there are no training images.
     """
     refuse_to_train(learn.dls)
+    keep_freed_memory()
     recipe, steps, start = learn.recipe, learn.recipe.sweep_steps, perf_counter()
     restore = _snapshot(learn)
     try:
@@ -121,7 +124,8 @@ def choose_lr(learn: Learner) -> float:
         return learn.recipe.lr
     sweep, picture = read_sweep(learn), learn.path / 'plots/lr_find.png'
     if not sweep:
-        sweep = find_lr(learn)
+        with learn.added_cbs(ETA()):
+            sweep = find_lr(learn)
         write_json(learn.path / 'sweep.json', asdict(sweep))
     if not picture.is_file():
         save_figure(plot_sweep(sweep), picture)

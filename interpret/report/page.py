@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from operator import methodcaller
 from pathlib import Path
 
+import pandas as pd
 import torch
 from fastai.torch_core import one_param, to_device
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 from matplotlib import colormaps
+from torch import Tensor
 
 from data.pictures import read_picture
 from interpret.gradcam import grad_cam
@@ -55,23 +57,9 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
     env = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = env.get_template('report.html.j2')
 
-    mistakes, maps = [], []
-    item = env.get_template('mistake.html.j2')
     room = LIMIT - REST - _size(template.render(page, mistakes=[], data={}))
-    for mistake, image in zip(table.itertuples(), _images(interp, table.index.tolist()), strict=True):
-        html = item.render(mistake=mistake, image=image)
-        room -= _size(html) + PLACES
-        if room < FOR_MAPS:
-            break
-        mistakes.append(Markup(html))
+    mistakes, maps = _that_fit(interp, table, env.get_template('mistake.html.j2'), room, layers)
     table = table[: len(mistakes)]
-    for cams in _maps(interp, table.index.tolist(), layers):
-        room -= len(json.dumps(cams))
-        if room < 0:
-            break
-        maps.append(cams)
-    maps += [[]] * (len(mistakes) - len(maps))
-
     page['mapped'] = sum(map(bool, maps))
     orders = {'loss': -table.loss, 'doubt': table.label_quality, 'confidence': -table.probability}
     data = {
@@ -117,28 +105,40 @@ def _pictures(captions: dict[Path, str], side: int) -> Iterator[tuple[str, dict]
             yield caption, embedded_image(picture, side)
 
 
-def _images(interp: GradCAMInterpretation, idxs: list[int]) -> Iterator[dict]:
-    """Yield the images, decoded for display."""
-    for start in range(0, len(idxs), BATCH):
-        x, _, targs, _, _ = interp[idxs[start : start + BATCH]]
-        for image in interp.dl._pre_show_batch((x, targs), max_n=len(x))[2].itemgot(0):
-            yield embedded_image(image, IMAGE_SIDE)
-
-
-def _maps(interp: GradCAMInterpretation, idxs: list[int], layers) -> Iterator[list[dict]]:
-    """Yield each image's maps of the predicted and the actual class; nothing if `layers` is None and none has a map."""
-    model = interp.learn.model
+def _that_fit(
+    interp: GradCAMInterpretation, table: pd.DataFrame, item: Template, room: int, layers
+) -> tuple[list[Markup], list[list[dict]]]:
+    """The first mistakes of `table` that fit into `room` bytes, as list items, and the maps of each, [] for none."""
+    items, maps, ends = [], [], [0]
     step = min(interp.dl.bs, BATCH)  # training had memory for this batch size
-    for start in progress(range(0, len(idxs), step), 'writing the page'):
-        x, _, targs, decoded, _ = interp[idxs[start : start + step]]
-        classes = torch.stack([decoded, targs], 1)
-        try:
-            cams = grad_cam(model, to_device(x, one_param(model).device), classes, layers, raw=True)
-        except NoMaps:
-            if layers is not None:
-                raise
-            return
-        yield from embedded_maps(cams)
+    for start in progress(range(0, len(table), step), 'writing the page'):
+        some = table[start : start + step]
+        x, _, targs, decoded, _ = interp[some.index]  # once: reading and resizing a photograph takes up to 0.1 s
+        images = interp.dl._pre_show_batch((x, targs), max_n=len(x))[2].itemgot(0)
+        cams = _maps(interp, x, targs, decoded, layers) if ends[-1] <= room else [[]] * len(some)
+        for mistake, image, own in zip(some.itertuples(), images, cams, strict=True):
+            html = item.render(mistake=mistake, image=embedded_image(image, IMAGE_SIDE))
+            room -= _size(html) + PLACES
+            if room < FOR_MAPS:
+                break
+            items.append(Markup(html))
+            maps.append(own)
+            ends.append(ends[-1] + len(json.dumps(own)))
+        if room < FOR_MAPS:
+            break
+    return items, [own if end <= room else [] for own, end in zip(maps, ends[1:], strict=True)]
+
+
+def _maps(interp: GradCAMInterpretation, x: Tensor, targs: Tensor, decoded: Tensor, layers) -> list[list[dict]]:
+    """The maps of the predicted and the actual class of each image; [] if `layers` is None and the model has none."""
+    model = interp.learn.model
+    x, classes = to_device(x, one_param(model).device), torch.stack([decoded, targs], 1)
+    try:
+        return list(embedded_maps(grad_cam(model, x, classes, layers, raw=True)))
+    except NoMaps:
+        if layers is not None:
+            raise
+        return [[]] * len(x)
 
 
 def _size(html: str) -> int:

@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +7,7 @@ from tiny import TINY
 from callbacks import eta
 from callbacks.eta import ETA
 from config.recipes import HOUR, PLATEAU, SPEEDRUN
+from training.lr_finder import find_lr
 
 
 class Clock(Callback):
@@ -47,9 +47,11 @@ def printed(learn, monkeypatch, capsys, seconds, epochs, lazy=0.0):
 
 def test_extrapolates_the_first_batches_without_the_very_first(learner, monkeypatch, capsys):
     # an epoch costs 4 training batches and 2 validation batches at 1/3 each: 4 2/3; the 3 test batches add 1
+    # the review measures maps for 30 s, its minimum, and plots for 10 s
     place, out = printed(learner(), monkeypatch, capsys, 30.0, epochs=2, lazy=1000)
     assert place == (0, 3)
-    assert re.fullmatch(r'about 5 min for 2 epochs of 4 batches on this CPU\n', out)  # 2 * 140 s + 30 s = 310 s
+    about = 'about 6 min for 2 epochs of 4 batches and the review on this CPU'  # 2 * 140 s + 30 s + 40 s = 350 s
+    assert out == f'{about}\n'
 
 
 @pytest.mark.parametrize(('bs', 'batches', 'lazy'), [(18, 1, 0), (9, 2, 1000), (6, 3, 1000)])
@@ -60,7 +62,9 @@ def test_a_first_epoch_of_few_batches_is_enough(learner, monkeypatch, capsys, bs
     assert train == batches
     place, out = printed(learn, monkeypatch, capsys, 60.0, epochs=5, lazy=lazy)
     assert place == (0, batches - 1)
-    assert out.startswith(f'about {round(5 * train + (5 * valid + test) / 3)} min for 5 epochs')
+    trained = 5 * train + 5 * valid / 3
+    total = trained + test / 3 + max(30 / 60, trained / 10) + 10 / 60
+    assert out.startswith(f'about {round(total)} min for 5 epochs')
 
 
 def test_a_resumed_epoch_counts_only_its_remaining_batches(learner, monkeypatch, capsys):
@@ -68,12 +72,13 @@ def test_a_resumed_epoch_counts_only_its_remaining_batches(learner, monkeypatch,
     learn.dls.train.skip = 2  # of 4 batches
     place, out = printed(learn, monkeypatch, capsys, 60.0, epochs=1, lazy=1000)
     assert place == (0, 3)
-    assert out.startswith('about 4 min for 1 epoch of 4 batches')  # 2 + 2/3 + 3/3 minutes, 3.67
+    assert out.startswith('about 4 min for 1 epoch of 4 batches')  # 2 + 2/3 + 3/3 minutes and 40 s, 4.33
 
 
 def test_over_an_hour_on_a_cpu_suggests_faster_options(learner, monkeypatch, capsys):
-    _, out = printed(learner(), monkeypatch, capsys, 1000.0, epochs=2)  # 10,333 s
-    assert out.startswith('about 2 h 52 min for 2 epochs')
+    _, out = printed(learner(), monkeypatch, capsys, 1000.0, epochs=2)
+    # 9,333 s, a tenth of it for the maps, 1,000 s for the test and 10 s for plots: 11,277 s
+    assert out.startswith('about 3 h 08 min for 2 epochs')
     assert '--data digits, or --fraction 0.1 --epochs 5' in out
 
 
@@ -84,6 +89,23 @@ def test_the_running_recipe_is_not_suggested(learner, monkeypatch, capsys, recip
     _, out = printed(learn, monkeypatch, capsys, 1000.0, epochs=2)
     assert ('--recipe speedrun' in out) == named
     assert out.endswith('; Colab has free GPUs\n')
+
+
+def test_a_sweep_counts_itself_all_epochs_and_the_views_of_the_test(learner, monkeypatch, capsys):
+    learn = learner(replace(TINY, epochs=7, sweep_steps=30, test_views=True))
+    clock = Clock(3.0, lazy=1000)
+    monkeypatch.setattr(eta, 'perf_counter', lambda: clock.now)
+    with learn.added_cbs([clock, ETA()]):
+        find_lr(learn)
+    # 30 steps, 7 epochs of 4 + 2/3 batches, 6 views of 3/3 batches, all of 3 s, and the maps and plots of the review
+    assert 90 + 98 + 18 + 30 + 10 == 246
+    assert capsys.readouterr().out == 'about 4 min for a sweep, 7 epochs of 4 batches and the review on this CPU\n'
+
+
+def test_maps_of_a_fast_network_take_less_than_their_limit(learner, monkeypatch, capsys):
+    # 4 2/3 batches of 0.03 s; 75 passes for 100 images in batches of 4, 0.01 s each: 18.75 s; test: 0.03 s; plots: 10 s
+    _, out = printed(learner(), monkeypatch, capsys, 0.03, epochs=1)
+    assert out.startswith('about 29 s for 1 epoch')
 
 
 @pytest.mark.parametrize(('seconds', 'words'), [(0.2, '1 s'), (29, '29 s'), (31, '1 min'), (3599, '1 h 00 min')])

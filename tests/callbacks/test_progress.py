@@ -40,7 +40,7 @@ def test_each_line_begins_on_its_own_line_and_epochs_count_from_1(learner, capsy
     out = capsys.readouterr().out
     head, about, first, second, *end = screen(out)
     assert head.split() == ['epoch', 'train_loss', 'train_accuracy', 'valid_loss', 'valid_accuracy', 'time']
-    assert re.fullmatch(r'about \d+ s for 2 epochs of 4 batches on this CPU', about)
+    assert re.fullmatch(r'about \d+ (s|min) for 2 epochs of 4 batches and the review on this CPU', about)
     assert (first.split()[0], second.split()[0], end) == ('1', '2', [''])
     assert 'Epoch 2/2 : |' in out
     assert max(len(text) for line in out.split('\n') for text in line.split('\r')) <= columns

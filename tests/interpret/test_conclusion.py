@@ -54,6 +54,7 @@ def ended(tmp_path, monkeypatch, capsys):
         learn = get_learner(dls, TINY, run)
         learn.model.load_state_dict(load_tensors(run / 'models/best.pth'))
         write_json(run / 'sweep.json', SWEEP)
+        dls.seconds = 12.34
         interp = review_run(learn, history, read_config(run).config)
         assert interp.losses.mean().item() == summary_of(run)['test_loss']
         assert (summary_of(run)['lr'], summary_of(run)['seconds']) == (0.2, 1.0 + 4.0)
@@ -65,6 +66,11 @@ def ended(tmp_path, monkeypatch, capsys):
 
 def summary_of(run):
     return json.loads((run / 'summary.json').read_text())
+
+
+def without_review(summary):
+    """The summary without the seconds of its review."""
+    return {**summary, 'phases': {**summary['phases'], 'review': None}}
 
 
 def said_on_page_and_card(run) -> str:
@@ -90,8 +96,29 @@ def test_accuracy_without_leaked_test_images_is_reported(folder, ended, command)
     assert code == 0, err
     assert '(test images that are in the training or validation set too: 3; in two classes: 3)' in out
     assert f'\nwithout {line}\n' in out
-    assert summary_of(run) == summary
+    assert without_review(summary_of(run)) == without_review(summary)
     assert {*pd.read_csv(run / 'duplicates.csv').file} == leaks
+
+
+def test_seconds_of_each_phase_are_printed_and_kept(folder, ended, command, monkeypatch):
+    times = iter([100, 107.77, 0, 200, 203.2, 300, 300.5])  # the third is of a review that keeps its page
+    monkeypatch.setattr(sys.modules['interpret.review'], 'perf_counter', times.__next__)
+    out, run = ended(folder)
+    phases = {'images': 12.3, 'sweep': 4.0, 'training': 1.0, 'review': 7.8}
+    assert (summary_of(run)['phases'], list(summary_of(run)['phases'])) == (phases, list(phases))
+    assert '\n12 s images, 4 s sweep, 1 s training, 8 s review\n' in out
+
+    code, out, err = command(review=run, workers=0)
+    assert code == 0, err
+    assert summary_of(run)['phases'] == {**phases, 'review': 3.2}
+    assert '\n12 s images, 4 s sweep, 1 s training, 3 s review\n' in out
+
+    earlier = {name: value for name, value in summary_of(run).items() if name != 'phases'}
+    write_json(run / 'summary.json', earlier)
+    code, out, err = command(review=run, workers=0)
+    assert code == 0, err
+    assert summary_of(run) == {**earlier, 'phases': {'training': 1.0, 'review': 0.5}}
+    assert '\n1 s training, 0 s review\n' in out
 
 
 def test_fully_leaked_test_set_is_reported(folder, ended):

@@ -167,7 +167,10 @@ HISTORY = {
 
 def test_reads_summary_and_history_of_a_finished_run(tmp_path):
     (tmp_path / 'summary.json').write_text(json.dumps({**SUMMARY, 'test_accuracy': 0.5}))
-    assert read_summary(tmp_path) == SUMMARY
+    assert read_summary(tmp_path) == {**SUMMARY, 'phases': {}}  # of an earlier version
+    phases = {'images': 12, 'sweep': 3.5, 'training': 100, 'review': 9, 'others': 'x'}
+    (tmp_path / 'summary.json').write_text(json.dumps({**SUMMARY, 'phases': phases}))
+    assert read_summary(tmp_path) == {**SUMMARY, 'phases': {'images': 12, 'sweep': 3.5}}
     pd.DataFrame([HISTORY, {**HISTORY, 'epoch': 1}]).to_csv(tmp_path / 'history.csv', index=False)
     assert read_history(tmp_path).epoch.tolist() == [0, 1]
     pd.DataFrame([{**HISTORY, 'valid_loss': None, 'valid_accuracy': None}]).to_csv(
@@ -184,6 +187,13 @@ def test_a_summary_of_other_values_is_refused(name, value, tmp_path):
         read_summary(tmp_path)
     assert str(e.value).isprintable()
     (tmp_path / 'summary.json').write_text(json.dumps({k: v for k, v in SUMMARY.items() if k != name}))
+    with pytest.raises(UserError, match=r'summary\.json is not a valid summary\.json of a run'):
+        read_summary(tmp_path)
+
+
+@pytest.mark.parametrize('phases', [None, 3, {'images': 'x'}, {'sweep': -1}, {'images': [1]}])
+def test_phases_of_other_values_are_refused(phases, tmp_path):
+    (tmp_path / 'summary.json').write_text(json.dumps({**SUMMARY, 'phases': phases}))
     with pytest.raises(UserError, match=r'summary\.json is not a valid summary\.json of a run'):
         read_summary(tmp_path)
 

@@ -36,7 +36,7 @@ FILES[1:4] = ['a "quoted", name.png', '</script>.png', '+größe <img src=x oner
 SUMMARY = {
     'parameters': 1234, 'lr': 0.0125, 'best_epoch': 7, 'best_valid_accuracy': 0.51, 'max_train_accuracy': 0.625,
     'test_accuracy': 5 / 12, 'test_loss': 1.5, 'test_selected_on': True, 'seconds': 1234.5,
-    'imbalance': 'the classes are <b>unbalanced</b>',
+    'phases': {'images': 12.3, 'sweep': 30.0, 'training': 1204.5}, 'imbalance': 'the classes are <b>unbalanced</b>',
     'course_project': {'max_train_accuracy': 0.9176, 'test_accuracy': 0.9033},
 }  # fmt: skip
 
@@ -159,6 +159,7 @@ def test_numbers_of_the_run(page):
     )
     expect(page.get_by_text('This test accuracy is optimistic')).to_be_visible()
     assert page.locator('#training img').evaluate_all('all => all.map(e => e.alt)') == list(page_module.PLOTS.values())
+    expect(page.get_by_text('12 s images, 30 s sweep, 1,204 s training.')).to_be_visible()
     page.get_by_text('All epochs, as a table').click()
     assert text(page.locator('#training table')) == 'epoch valid loss lr 1 1.5 0.1 2 1.25 0.02'
     expect(page.get_by_alt_text('Augmented training images of the class a "quoted" class')).to_be_visible()
