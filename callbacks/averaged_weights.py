@@ -1,7 +1,8 @@
 """Validate and save weights that are averaged over time."""
 
 from fastai.callback.core import Callback
-from torch import Tensor
+from fastai.torch_core import num_distrib
+from torch import Tensor, distributed
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from callbacks.save_model import SaveModel
@@ -34,6 +35,9 @@ class AveragedWeights(Callback):
             move([*self.average.values()], [*float_weights(self.model).values()], None)
 
     def before_validate(self):
+        if num_distrib() > 1:  # each rank's BatchNorm has its own statistics
+            for average in self.average.values():
+                distributed.broadcast(average, 0)
         self._swap()
 
     def after_epoch(self):

@@ -449,6 +449,7 @@ def test_schedule_lookahead_and_muon_resume_exactly(learner, place, minutes, sec
     ('after_validate', 2, 1), ('after_epoch', 1, 1),
 ])  # fmt: skip
 @pytest.mark.parametrize('stop', [Kill, Press])  # Ctrl-C saves within the validation, too
+@pytest.mark.usefixtures('handlers')
 def test_averaged_weights_resume_exactly(learner, saves_every, event, epoch, batch, stop):
     saves_every(0)
 

@@ -148,9 +148,8 @@ def test_resume_prints_the_checkpoint_it_found(learner, capsys):
 
 
 def test_images_are_read_once_for_all_fits_of_a_learner(learner, monkeypatch):
-    read = []
+    learn, read = learner(), []
     monkeypatch.setattr('data.loaders.fingerprint', lambda *args: read.append(args) or fingerprint(*args))
-    learn = learner()
     del learn.dls.fingerprint  # as in DataLoaders that aren't from get_dls
     for epochs in 1, 2:
         fit(learn, epochs, 0.05, resume=True)

@@ -15,7 +15,7 @@ from data.augment import get_transforms
 from data.batched.compose import BatchedCompose, Unbatchable
 
 SIZE = 32, 32
-ALL = get_transforms(PLATEAU, SIZE)[0].transforms
+ALL = get_transforms(replace(PLATEAU, hole=0.5), SIZE)[0].transforms
 PAD, CROP, FLIP, NORMALIZE, DROPOUT, TO_TENSOR = ALL
 ONE_IN_A_MILLION = 1e-6  # chance of a false alarm per comparison of distributions; the draws are seeded
 
@@ -206,7 +206,7 @@ def test_a_transform_without_batched_version_is_named(transforms, reason):
 
 
 def test_sizes_come_from_the_recipe():
-    compose = get_transforms(replace(PLATEAU, flip=0.0), (16, 24))[0]
+    compose = get_transforms(replace(PLATEAU, flip=0.0, hole=0.5), (16, 24))[0]
     draws = BatchedCompose(compose, (16, 24)).draw(np.random.default_rng(0), 500)
     # an eighth of the sides to each side, a hole of half the sides
     assert draws.max(0).tolist() == [4, 6, 8, 12, 8, 12]
