@@ -332,7 +332,7 @@ def test_images_of_any_size_in_class_folders_with_another_network(tmp_path, comm
         'the classes are unbalanced: 24 training images of red, 8 of blue; the accuracy says more about the large '
         'ones, per_class.csv about each\n'
     )
-    summary = json.loads((tmp_path / 'first/summary.json').read_text())
+    summary = summary_of(tmp_path / 'first')
     assert summary['training_images'] == {'blue': 8, 'green': 9, 'red': 24}
     assert summary['imbalance'].startswith('the classes are unbalanced: 24 ')
     assert 'The classes are unbalanced: 24 training images' in (tmp_path / 'first/report.html').read_text()
@@ -343,9 +343,10 @@ def test_images_of_any_size_in_class_folders_with_another_network(tmp_path, comm
     layers = pd.read_csv(tmp_path / 'first/faithfulness.csv').layer
     assert list(layers) == ['features.0', 'features.1', 'features.3', 'features.8', 'features']
 
-    old = {f: (tmp_path / 'first' / f).read_bytes() for f in ('mistakes.csv', 'per_class.csv', 'summary.json')}
+    old = {f: (tmp_path / 'first' / f).read_bytes() for f in ('mistakes.csv', 'per_class.csv')}
     assert command(review=tmp_path / 'first')[0] == 0
     assert {f: (tmp_path / 'first' / f).read_bytes() for f in old} == old
+    assert summary_of(tmp_path / 'first') == summary
     assert command(config=tmp_path / 'first/config.json', out=tmp_path, name='again')[0] == 0
     weights = [torch.load(tmp_path / name / 'models/best.pth', weights_only=True) for name in ('first', 'again')]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
