@@ -36,7 +36,8 @@ from config.options import Config, resolve_config, resume_config
 from config.saved import read_config
 from data import get_dls
 from data.duplicates import write_duplicates
-from data.loaders import load_dls, refuse_other_images
+from data.fingerprint import refuse_other_images
+from data.loaders import load_dls
 from data.samples import draw_samples
 from data.verify import BadImages, report_left_out, unbalanced_line, write_bad_images
 from interpret import GradCAMInterpretation, review

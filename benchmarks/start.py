@@ -34,7 +34,7 @@ PARTS = {  # name: functions, by the module that calls them
     'reading earlier results': [(examine, 'load_cache')],
     'checking, decoding, writing': [(examine, '_renew')],
     'splitting': [(verify, 'split_off'), (loaders, 'split_off')],
-    'fingerprint': [(loaders, 'fingerprint')],
+    'fingerprint': [(loaders, 'fingerprint_files')],
     'duplicates': [(loaders, 'find_duplicates')],
 }
 FIRST_BATCH = """

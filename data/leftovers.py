@@ -19,6 +19,8 @@ def is_leftover(entry: os.DirEntry) -> bool:
     name = entry.name.lower()
     if name.startswith('.') or name in NAMES:
         return True
+    if entry.is_file(follow_symlinks=False):  # known from the listing, where `isdir` asks for each file
+        return False
     try:
         return os.path.isdir(entry) and _is_output(Path(entry))  # unlike `entry.is_dir()`, False for a loop of links
     except PermissionError:

@@ -20,13 +20,13 @@ from data.augment import AlbumentationsTransform, BatchedTransform, OpenImage, g
 from data.batched.compose import Unbatchable
 from data.batched_loader import BatchedDL
 from data.duplicates import count_duplicates, find_duplicates
+from data.fingerprint import fingerprint_files
 from data.seeded_loader import ImageDL
 from data.sizes import USUAL, format_size
 from data.sources import find_images
 from data.split import split_off
 from data.verify import Images, count_classes
 from runtime.errors import UserError, printable
-from runtime.files import fingerprint
 
 
 def get_dls(
@@ -102,8 +102,8 @@ def get_dls(
     )
     dls.recipe, dls.size, dls.resized, dls.left_out = recipe, images.size, images.resized, images.bad
     dls.class_counts = count_classes(train, images.classes)
-    dls.fingerprint = fingerprint(images.path, [*train, *held, *test])
     contents = images.checked.contents
+    dls.fingerprint = fingerprint_files(images.path, [*train, *held, *test], contents)
     dls.duplicates = find_duplicates(images.path, {'train': train, 'valid': held, 'test': test}, contents)
     if line := count_duplicates(dls.duplicates):
         print(line)
@@ -158,18 +158,3 @@ def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | 
         }
         for subset in subsets
     ]
-
-
-def fingerprint_images(dls: DataLoaders) -> str:
-    """Return the fingerprint of all images and their split; cached in `dls`, as it reads all files."""
-    if 'fingerprint' not in vars(dls):
-        dls.fingerprint = fingerprint(dls.path, [file for dl in dls.loaders for file in dl.dataset.items])
-    return dls.fingerprint
-
-
-def refuse_other_images(dls: DataLoaders, images: str, run: Path) -> None:
-    """Raise UserError unless `dls` has the images that the run was started with, in the same split."""
-    if fingerprint_images(dls) != images:
-        raise UserError(
-            f'{dls.path} does not have the images {run} was started with: restore them or pass their folder as --data'
-        )

@@ -57,8 +57,6 @@ def sha256(file: Path) -> str | None:
     """SHA-256 of a file's content; None if it is no regular file or can't be read."""
     digest = hashlib.sha256()
     try:
-        if not stat.S_ISREG(os.stat(file).st_mode):  # opening a pipe would wait
-            return None
         for block in _blocks(file):
             digest.update(block)
     except OSError:
@@ -78,9 +76,11 @@ def fingerprint(root: Path, files: list[Path]) -> str:
 
 
 def _blocks(file: Path) -> Iterator[bytes]:
-    """Read `file`. `open` and `Path.read_bytes` take two and three times as long for small files."""
-    descriptor = os.open(file, os.O_RDONLY | getattr(os, 'O_BINARY', 0))
+    """Read `file`; OSError if it isn't a regular file. `open` and `read_bytes` are half as fast for small files."""
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0))
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # without O_NONBLOCK, opening a pipe would wait
+            raise OSError(f'{file} is not a regular file')
         while block := os.read(descriptor, 2**16):
             yield block
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 from fastai.learner import Learner
 
 from config.recipes import Recipe
-from data.loaders import fingerprint_images
+from data.fingerprint import fingerprint_images
 from runtime.checked_file import read_json
 from runtime.errors import UserError, printable
 
@@ -40,6 +40,8 @@ def refuse_other_training(state: Any, learn: Learner, mine: dict[str, Any], mode
     """
     try:
         theirs = state['training'] if 'training' in state else {'images': _images_of_run(models.parent)}
+        if theirs['images'] and mine['images']:
+            mine = {**mine, 'images': fingerprint_images(learn.dls, like=theirs['images'])}
         differences = [*_differences(theirs, mine), *_other_weights(state['model'], learn.model.state_dict())]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
         raise UserError(_refusal(models, "fit didn't write it")) from e

@@ -10,7 +10,8 @@ from fastai.vision.all import DataLoaders, Learner
 
 from config.options import Config, resume_config
 from config.saved import read_config
-from data.loaders import fingerprint_images, load_dls, refuse_other_images
+from data.fingerprint import fingerprint_images, refuse_other_images
+from data.loaders import load_dls
 from data.prediction import unseen_dls
 from runtime.checked_file import number, read_json, read_table
 from runtime.errors import UserError

@@ -1,9 +1,7 @@
-import hashlib
 import os
 import shutil
 
 import pandas as pd
-import pytest
 from tiny import tiny_dls
 
 from data.duplicates import COLUMNS, about_leaked, leaked, write_duplicates
@@ -78,25 +76,13 @@ def test_images_that_a_fraction_leaves_out_leak_nothing(folder):
     assert leaked(dls.duplicates) == {f'test/{name}' for name in used}
 
 
-@pytest.mark.parametrize('kwargs', [{}, {'valid': 'test'}, {'fraction': 0.5, 'seed': 1}])
-def test_fingerprint_is_the_one_that_older_runs_have(folder, kwargs):
-    dls = tiny_dls(folder, **kwargs)
-    digest = hashlib.sha256()
-    for dl in dls.loaders:
-        for file in dl.dataset.items:
-            content = file.read_bytes()
-            digest.update(f'{file.relative_to(folder).as_posix()}\0{len(content)}\0'.encode() + content)
-    assert dls.fingerprint == digest.hexdigest()
-
-
-def test_a_later_start_reads_each_file_twice(folder, monkeypatch):
-    """Once to find duplicates and what has changed; once for the fingerprint, which needs the order of the split."""
+def test_a_later_start_reads_each_file_once(folder, monkeypatch):
     tiny_dls(folder)
     read, plain = [], files._blocks
     monkeypatch.setattr(files, '_blocks', lambda file: read.append(file) or plain(file))
     dls = tiny_dls(folder)
     images = [file for file in read if file.suffix == '.png']  # others are the program's own
-    assert sorted(images) == sorted(2 * [file for dl in dls.loaders for file in dl.dataset.items])
+    assert sorted(images) == sorted(file for dl in dls.loaders for file in dl.dataset.items)
 
 
 def test_duplicates_csv_is_written_only_if_there_are_duplicates(folder, tmp_path):

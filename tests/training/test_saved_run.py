@@ -17,7 +17,7 @@ import torch
 from forked import Forked
 from tiny import tiny_dls, write_images
 
-from data.loaders import fingerprint_images, refuse_other_images
+from data.fingerprint import fingerprint_images, refuse_other_images
 from runtime.errors import UserError
 from runtime.run_folder import environment, name_changes
 from training.saved_run import load_model, load_run, read_history, read_summary
