@@ -61,7 +61,7 @@ class Checkpoint(Callback):
     def _restore(self):
         self.place, self.meters = (int(self.state['epoch']), int(self.state['batch'])), self.state['meters']
         get_model(self.model).load_state_dict(self.state['model'])
-        self.opt.load_state_dict(self.state['opt'])
+        self.opt.load_state_dict(_regrouped(self.state['opt'], [len(group) for group in self.opt.param_lists]))
         scaler = getattr(self.learn, 'scaler', None)
         if scaler and self.state['scaler']:  # a checkpoint from another device may have none
             scaler.load_state_dict(self.state['scaler'])
@@ -151,3 +151,13 @@ def load_checkpoint(folder: Path) -> dict | None:
             print(f'{printable(e)}; it is removed, and the one before it used if there is one')
             file.unlink()  # otherwise the next save would keep it instead of a good one
     return None
+
+
+def _regrouped(opt: dict, sizes: list[int]) -> dict:
+    """Divide an optimiser's state into groups of `sizes`: earlier versions had the last layer in the one before it."""
+    *groups, last = opt['param_groups']
+    if len(groups) + 1 == len(sizes):
+        return opt
+    split = len(last['params']) - sizes[-1]
+    parts = [{**last, 'params': params} for params in (last['params'][:split], last['params'][split:])]
+    return {**opt, 'param_groups': [*groups, *parts]}

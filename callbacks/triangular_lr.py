@@ -26,4 +26,5 @@ class Triangle(ParamScheduler):
         return {'lrs': self.lrs}
 
     def load_state_dict(self, state: dict):
-        self.lrs = state['lrs']
+        lrs = state['lrs']
+        self.lrs = lrs + lrs[-1:] * (len(self.lrs) - len(lrs))  # earlier versions had no group for the last layer

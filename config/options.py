@@ -79,8 +79,14 @@ class Config:
 
 # Options that replace a value of the recipe.
 OVERRIDES = {
-    'arch': _option(None, Text('the name of an architecture'), 'recipe', "a torchvision classifier's name", 'resnet18'),
-    'pretrained': _option(False, Flag(), 'recipe', "begin with torchvision's ImageNet weights"),
+    'arch': _option(
+        None, Text('the name of an architecture'),
+        'recipe', "a torchvision classifier's name, or timm:NAME for one of timm's", "the recipe's",
+    ),
+    'pretrained': _option(False, Flag(), 'recipe', 'begin with ImageNet weights', "the recipe's"),
+    'weights': _option(
+        '', Text('a file'), 'recipe', "begin with the weights in this .safetensors or .pth file", 'the ImageNet weights'
+    ),
     'epochs': _option(None, Number(int, 1, 10**6, 'at least 1'), 'recipe', 'passes over the images', "the recipe's"),
     'bs': _option(
         None, Number(int, 2, 10**6, 'at least 2, since BatchNorm needs more images'),
@@ -101,9 +107,19 @@ def check(name: str, values: Any, value: Any) -> None:
 
 
 def override(recipe: Recipe, **values: Any) -> Recipe:
-    """Return `recipe` with `values`; `lr` turns its sweep off. UserError for another network in a SpeedNet recipe."""
-    if recipe.arch.startswith('speednet') and (named := [o for o in ('arch', 'pretrained') if values.get(o)]):
+    """Return `recipe` with `values`: `lr` turns its sweep off, `weights` are pretrained.
+
+    Raises UserError for another network in a SpeedNet recipe.
+    """
+    network = 'arch', 'pretrained', 'weights'
+    if recipe.arch.startswith('speednet') and (named := [o for o in network if values.get(o)]):
         raise UserError(f'--{named[0]}: this recipe is made for its own small network, take another')
+    if values.get('weights'):
+        values['weights'] = str(Path(expanduser(values['weights'])).absolute())
+        if not values.setdefault('pretrained', True):
+            raise UserError('--weights goes without --no-pretrained')
+    elif values.get('pretrained') is False:
+        values['weights'] = ''
     if 'lr' in values:
         values['lr_rule'] = 'none'
     return replace(recipe, **values)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+TIMM = 'timm:'  # begins the name of one of timm's networks
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -28,20 +30,26 @@ class Recipe:
     wd: float  # true L2, on every parameter except the filters that Muon trains
     # schedule
     epochs: int
-    bs: int
+    bs: int  # 0: a twentieth of the training images, from 8 to 128
     patience: int  # epochs without a lower validation loss before the learning rate is cut
     factor: float  # the learning rate is divided by this
     # sweep
     lr_rule: str  # 'none': no sweep, `lr` was tuned together with the other values; 'own': a sweep is drawn beside `lr`
     sweep_steps: int = 60  # from 1e-4 to 10: the resolution of fastai's 100 steps from 1e-7 to 10
     # used by some recipes only
-    arch: str = 'resnet18'  # torchvision's name, or one of `models.speednet.SPEEDNETS`
-    pretrained: bool = False  # start from torchvision's weights, and normalise with their `mean` and `std`
+    arch: str = 'resnet18'  # torchvision's name, TIMM and timm's, or one of `models.speednet.SPEEDNETS`
+    pretrained: bool = False  # start from published weights, and normalise with their `mean` and `std`
+    weights: str = ''  # a file of pretrained weights; else the library's own
+    side: int = 0  # of photographs after resizing, in pixels; 0 is 224
     # minimum area of a random crop, as a fraction of the image; replaces `pad` when images are resized. 0.35 is
     # fastai's value for Imagenette; torchvision's 0.08 is for 90 epochs of ImageNet
     min_scale: float = 0.35
     valid: float = 0.1  # fraction of the training images to validate on; 0 if the schedule needs no validation
-    schedule: str = 'plateau'  # or 'triangle', without cuts: see `callbacks/triangular_lr.py`
+    # or 'triangle' (`callbacks/triangular_lr.py`) or 'finetune' (`callbacks/fine_tune.py`), without cuts
+    schedule: str = 'plateau'
+    frozen: int = 0  # epochs in which `finetune` trains only the last layer, before the others
+    body_lr: float = 1.0  # learning rate of all layers but the last: times this
+    adamw: bool = False  # AdamW instead of SGD
     bias_lr: float = 1.0  # BatchNorm's biases: learning rate times this, weight decay divided by it
     muon: float = 0.0  # Muon trains the filters (`training/muon.py`) at this multiple of `lr`; 0: SGD trains them
     alternating_flip: bool = False  # see `data.batched_loader`; when images are resized, each flip is independent
@@ -52,13 +60,10 @@ class Recipe:
 
     @property
     def lr_scales(self) -> dict[str, float]:
-        """The learning rate's multiplier for each parameter group.
-
-        `rest` is last: fastai logs the learning rate of the last group.
-        """
+        """The learning rate's multiplier for each parameter group; the last layer's group is the last."""
         biases = {'biases': self.bias_lr} if self.bias_lr != 1 else {}
         filters = {'filters': self.muon} if self.muon else {}
-        return {**biases, **filters, 'rest': 1.0}
+        return {**biases, **filters, 'body': self.body_lr, 'head': 1.0}
 
     @property
     def views(self) -> dict[str, bool] | None:
@@ -86,6 +91,8 @@ class Recipe:
                 raise ValueError(f'{field.name} {value!r}')
         if 0 < recipe.muon < SMALLEST:  # the weight decay of filters is divided by it
             raise ValueError(f'muon {recipe.muon!r}')
+        if recipe.muon and recipe.adamw:
+            raise ValueError('muon or adamw, not both')
         if recipe.nesterov and not recipe.mom:
             raise ValueError('nesterov needs mom above 0')
         return recipe
@@ -95,12 +102,12 @@ SMALLEST = 1e-6
 # Lowest and highest values; the default is 0 to a million. NaN is always refused.
 LIMITS = {
     'pad': (0, 1), 'flip': (0, 1), 'hole': (0, 1), 'dropout': (0, 0.99), 'label_smoothing': (0, 0.99), 'mom': (0, 1),
-    'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (2, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
+    'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (0, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
     'sweep_steps': (1, 10**6), 'valid': (0, 0.99), 'min_scale': (0.01, 1), 'mean': (-100, 100), 'std': (0.001, 100),
-    'lr': (1e-30, 1e30), 'wd': (0, 100), 'bias_lr': (SMALLEST, 1e6), 'muon': (0, 1000),
+    'lr': (1e-30, 1e30), 'wd': (0, 100), 'bias_lr': (SMALLEST, 1e6), 'body_lr': (SMALLEST, 1e6), 'muon': (0, 1000),
 }  # fmt: skip
 NAMES = {
-    'schedule': ('plateau', 'triangle'),
+    'schedule': ('plateau', 'triangle', 'finetune'),
     'lr_rule': ('none', 'own', 'valley', 'slide', 'minimum', 'steep', 'lowest'),
 }
 
@@ -164,7 +171,24 @@ SPEEDRUN = Recipe(
 # Longer training: half an hour on two cores with AVX-512, an hour or more with AVX2.
 HOUR = replace(SPEEDRUN, name='hour', arch='speednet_wide', epochs=18)  # width and epochs chosen to take that time
 
-RECIPES = {recipe.name: recipe for recipe in (PLATEAU, REFERENCE, SPEEDRUN, HOUR)}
+# For photographs: fine-tune a network that was trained on ImageNet, by the schedule of fastai's `fine_tune`. Values
+# without a source were measured: results/README.md.
+FINETUNE = Recipe(
+    name='finetune',
+    arch=f'{TIMM}tf_efficientnet_lite0', pretrained=True,  # small enough for two CPU cores
+    pad=0.0, flip=0.5, hole=0.0,
+    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), side=224,  # of its weights
+    last_stride=2, dropout=0.0,
+    label_smoothing=0.1,
+    lr=1e-3, mom=0.9, nesterov=False, wd=0.01, adamw=True,
+    body_lr=0.5,
+    schedule='finetune', frozen=2, epochs=10,
+    bs=0,
+    patience=1, factor=1.0,
+    lr_rule='own',
+)  # fmt: skip
+
+RECIPES = {recipe.name: recipe for recipe in (PLATEAU, REFERENCE, SPEEDRUN, HOUR, FINETUNE)}
 
 # Changes to any recipe for the bundled digits: 1,437 training images of 16x16 need more, smaller steps, and a flip or
 # crop can change the label, since a digit fills its image.

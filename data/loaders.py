@@ -53,10 +53,10 @@ def get_dls(
     can't be used or are too few.
     """
     start, recipe = perf_counter(), recipe or recipe_for(path)
-    bs = bs or recipe.bs
-    images = find_images(path, skip_bad, size or (USUAL if recipe.pretrained else None))
+    images = find_images(path, skip_bad, size or recipe.side or (USUAL if recipe.pretrained else None))
     subsets, on_gpu = _subsets(images, recipe, valid, fraction, seed), default_device().type == 'cuda'
     train, held, test = subsets
+    bs = bs or recipe.bs or _fitting_bs(len(train))
     if bs > len(train):
         raise UserError(f'bs {bs} is more than the {len(train)} training images: choose a smaller bs')
     if bs % max(num_distrib(), 1):
@@ -143,6 +143,12 @@ def _subsets(
     if recipe.schedule == 'plateau':
         raise UserError('valid 0: this recipe lowers the learning rate by the validation loss, so hold some images out')
     return train, [], test
+
+
+def _fitting_bs(n: int) -> int:
+    """A batch size for `n` training images: a twentieth, but from 8 to 128, and the same share for each process."""
+    processes = max(num_distrib(), 1)
+    return min(n, max(8, min(n // 20, 128))) // processes * processes
 
 
 def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | None:

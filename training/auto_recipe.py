@@ -25,10 +25,10 @@ def auto_recipe(config: Config) -> str:
     """
     if config.data == 'digits':
         name, reason = 'plateau', 'its ResNet-18 trains on the bundled digits in minutes'
+    elif not _are_small(config.data, config.size):
+        name, reason = 'finetune', 'images of over 64 pixels or of several sizes; --recipe plateau trains from scratch'
     elif config.recipe.arch != PLATEAU.arch or config.recipe.pretrained:
         name, reason = 'plateau', 'the recipes for CPUs have a network of their own'
-    elif not _are_small(config.data, config.size):
-        name, reason = 'plateau', 'images of over 64 pixels or of several sizes; add --pretrained if they are few'
     elif default_device().type != 'cpu':
         name, reason = 'plateau', 'small images and a GPU; --recipe hour has a smaller network'
     else:

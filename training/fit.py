@@ -9,6 +9,7 @@ from fastai.vision.all import Callback, Learner, risinstance
 from callbacks.averaged_weights import AveragedWeights
 from callbacks.checkpoint import Checkpoint, load_checkpoint
 from callbacks.eta import ETA
+from callbacks.fine_tune import FineTune
 from callbacks.history import EpochLines, History
 from callbacks.reduce_lr_on_plateau import plateau_cbs
 from callbacks.save_model import SaveLast
@@ -56,10 +57,11 @@ def fit(
     epochs, lr = recipe.epochs if epochs is None else epochs, recipe.lr if lr is None else lr
     lrs = [lr * scale for scale in recipe.lr_scales.values()]
     save, cut = plateau_cbs(patience=recipe.patience, factor=recipe.factor)
+    schedules = {'plateau': cut, 'triangle': Triangle(lrs), 'finetune': FineTune(lrs, recipe.frozen)}
     cbs = [
         *cbs,
         save if len(learn.dls.valid.dataset) else SaveLast(fname=save.fname),
-        cut if recipe.schedule == 'plateau' else Triangle(lrs),
+        schedules[recipe.schedule],
         StopOnNaN(), history, ETA(),
     ]  # fmt: skip
     if recipe.lookahead:

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fastai.vision.all  # noqa: F401, its modules add methods to Learner: summary, lr_find, to_fp16
 import torch
@@ -22,6 +23,7 @@ from callbacks.recorder import Mean, Recorder, accuracy
 from callbacks.set_epoch import EpochToLoader
 from callbacks.test_time_views import MeanOverViews
 from config.recipes import PLATEAU, Recipe
+from models.backbones import head_of
 from models.build import get_model
 from models.speednet import SpeedNet
 from models.winograd.convolution import winograd_convolutions
@@ -84,12 +86,6 @@ class ResumableLearner(EventTable):
         """Return the Learner, even if fastai's returns None because there's nothing to do."""
         return super().to_channelslast(*args, **kwargs) or self
 
-    def freeze_to(self, n: int) -> None:
-        """Print a line if nothing is frozen: `freeze` and `fine_tune` expect a parameter group for the head."""
-        super().freeze_to(n)
-        if n < 0 and not self.opt.frozen_idx:
-            print('freeze: all weights are in one parameter group, so nothing is frozen; the whole network trains')
-
 
 def get_learner(
     dls: DataLoaders, recipe: Recipe | None = None, path: str | Path | None = None, initialise: bool = True
@@ -118,10 +114,7 @@ def get_learner(
         dls,
         model,
         loss_func=CrossEntropy(label_smoothing=recipe.label_smoothing),
-        # fastai's SGD has no Nesterov momentum; the `weight_decay` of torch's is true L2
-        opt_func=partial(
-            OptimWrapper, opt=Muon if recipe.muon else torch.optim.SGD, momentum=recipe.mom, nesterov=recipe.nesterov
-        ),
+        opt_func=partial(OptimWrapper, **_optimiser(recipe)),
         splitter=partial(_groups, recipe=recipe),
         wd=[recipe.wd / scale for scale in recipe.lr_scales.values()],
         wd_bn_bias=True,
@@ -144,14 +137,21 @@ def get_learner(
     return learn
 
 
+def _optimiser(recipe: Recipe) -> dict[str, Any]:
+    """torch's optimiser and its options: fastai's SGD has no Nesterov momentum, and its weight decay isn't true L2."""
+    if recipe.adamw:
+        return {'opt': torch.optim.AdamW, 'betas': (recipe.mom, 0.999)}
+    return {'opt': Muon if recipe.muon else torch.optim.SGD, 'momentum': recipe.mom, 'nesterov': recipe.nesterov}
+
+
 def _groups(model: nn.Module, recipe: Recipe) -> list[list[nn.Parameter]]:
-    """The trainable parameters, one list for each group in `Recipe.lr_scales`: BatchNorm biases, filters, the rest."""
-    norms = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+    """The trainable parameters, one list for each group in `Recipe.lr_scales`."""
+    norms, head = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)}, {*head_of(model)}
     groups = {name: [] for name in recipe.lr_scales}
     for p in model.parameters():
         if p.requires_grad:
-            name = 'biases' if p in norms else 'filters' if p.ndim == 4 else 'rest'
-            groups.get(name, groups['rest']).append(p)
+            name = 'head' if p in head else 'biases' if p in norms else 'filters' if p.ndim == 4 else 'body'
+            groups.get(name, groups['body']).append(p)
     return list(groups.values())
 
 

@@ -85,6 +85,7 @@ class LRSweep:
 def find_lr(learn: Learner) -> LRSweep:
     """Sweep the learning rate from 1e-4 to 10 and choose one by the recipe's rule.
 
+    `finetune` sweeps only the last layer's, in at most a tenth of the training's batches.
     Smith 2015 (arXiv 1506.01186), by `Learner.lr_find`. Weights, optimiser and random states are restored afterwards,
     also when the sweep is interrupted or fails. If the rule suggests nothing, for example because the sweep diverges at
     once, the fallback is the recipe's own rate, or a tenth of the rate at which the sweep diverged if that's lower.
@@ -97,6 +98,9 @@ def find_lr(learn: Learner) -> LRSweep:
     try:
         # one rate for each parameter group; arrays, since for lists fastai makes a list of schedules and can't call it
         low, high = (lr * np.array([*recipe.lr_scales.values()]) for lr in (1e-4, 10))
+        if recipe.schedule == 'finetune':
+            learn.freeze()
+            steps = min(steps, max(1, recipe.epochs * len(learn.dls.train) // 10))
         learn.lr_find(low, high, steps, show_plot=False, suggest_funcs=None)
     finally:
         restore()
@@ -164,8 +168,11 @@ def _snapshot(learn: Learner) -> Callable[[], None]:
     opt_state = opt and deepcopy(opt.state_dict())
     loader, states = learn.dls.train, get_random_states()
     order, epoch = loader.rng.getstate(), getattr(loader, 'epoch', None)
+    trainable = [p for p in learn.model.parameters() if p.requires_grad]
 
     def restore():
+        for p in trainable:
+            p.requires_grad_(True)  # the sweep of a last layer freezes the others
         learn.model.load_state_dict(weights)
         learn.model.train(training)
         learn.model.zero_grad()  # a sweep interrupted after its backward pass leaves gradients

@@ -27,10 +27,11 @@ def test_small_images_get_the_recipe_of_the_hardware(folder, capsys, request):
 
 def test_size_decides_what_images_are_trained_as(folder, tmp_path, capsys):
     photographs = write_images(tmp_path / 'photographs', size=(70, 90))
-    assert chosen(capsys, data=photographs) == 'plateau'
-    assert chosen(capsys, data=photographs, size=64) == 'plateau'  # resized images
+    assert chosen(capsys, data=photographs) == 'finetune'
+    assert chosen(capsys, data=photographs, arch='resnet34') == 'finetune'
+    assert chosen(capsys, data=photographs, size=64) == 'finetune'  # resized images
     assert chosen(capsys, data=folder, size=16) == 'speedrun'  # as they are
-    assert chosen(capsys, data=folder, size=20) == 'plateau'
+    assert chosen(capsys, data=folder, size=20) == 'finetune'
 
 
 def test_a_few_unusable_files_do_not_decide(folder, capsys):

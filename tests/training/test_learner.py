@@ -1,4 +1,8 @@
+from dataclasses import replace
+
 import pytest
+import torch
+from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.data.block import CategoryBlock, DataBlock, MultiCategoryBlock, RegressionBlock
 from fastai.data.transforms import get_image_files, parent_label
@@ -42,15 +46,38 @@ def test_dataloaders_without_rgb_images_or_single_classes_are_refused(tmp_path):
             get_learner(dls, TINY, tmp_path)
 
 
-def test_freeze_prints_a_line_if_nothing_is_frozen(learner, capsys):
-    learn = learner()
+@pytest.mark.parametrize(('changes', 'groups'), [
+    ({}, ['body', 'head']),
+    ({'bias_lr': 64.0, 'muon': 0.2}, ['biases', 'filters', 'body', 'head']),
+])  # fmt: skip
+def test_freeze_leaves_only_the_last_layer_to_train(learner, changes, groups):
+    learn = learner(replace(TINY, **changes))
     learn.freeze()
-    assert capsys.readouterr().out == (
-        'freeze: all weights are in one parameter group, so nothing is frozen; the whole network trains\n'
-    )
+    trained = {name for name, p in learn.model.named_parameters() if p.requires_grad}
+    assert trained == {'fc.weight', 'fc.bias'}
+    assert list(learn.recipe.lr_scales) == groups
+    names = {p: name for name, p in learn.model.named_parameters()}
+    found = [{names[p] for p in group} for group in learn.opt.param_lists]
+    assert len(found) == len(groups)
+    assert found[-1] == trained
+    if changes:
+        assert found[0] == {f'layer{i}.1.bias' for i in (1, 2, 3, 4)}
+        assert found[1] == {f'layer{i}.0.weight' for i in (1, 2, 3, 4)}
     learn.unfreeze()
-    assert capsys.readouterr().out == ''
     assert all(p.requires_grad for p in learn.model.parameters())
+
+
+def test_fastais_fine_tune_trains_the_last_layer_first(learner):
+    learn, frozen = learner(), []
+    before = {name: p.clone() for name, p in learn.model.named_parameters()}
+
+    class Note(Callback):
+        def after_train(self):
+            frozen.append({name for name, p in learn.model.named_parameters() if torch.equal(p, before[name])})
+
+    learn.fine_tune(1, cbs=Note())
+    assert frozen[0] == {name for name in before if not name.startswith('fc')}
+    assert 'layer1.0.weight' not in frozen[1]
 
 
 def test_gradients_are_scaled_once(learner):
