@@ -31,7 +31,7 @@ from typing import Any
 from fastai.vision.all import Learner, set_seed
 
 from callbacks.trackers.tracking import refuse_missing, tracked
-from config import HOUR, PLATEAU, REFERENCE, SPEEDRUN, Recipe
+from config import FINETUNE, HOUR, PLATEAU, REFERENCE, SPEEDRUN, Recipe
 from config.options import Config, resolve_config, resume_config
 from config.saved import read_config
 from data import get_dls
@@ -55,8 +55,8 @@ from training.lr_finder import choose_lr
 from training.saved_run import new_run_of
 
 __all__ = [
-    'HOUR', 'PLATEAU', 'REFERENCE', 'SPEEDRUN', 'GradCAMInterpretation', 'LRSweep', 'Recipe', 'cifar_resnet18',
-    'find_lr', 'fit', 'get_dls', 'get_learner', 'review', 'with_network',
+    'FINETUNE', 'HOUR', 'PLATEAU', 'REFERENCE', 'SPEEDRUN', 'GradCAMInterpretation', 'LRSweep', 'Recipe',
+    'cifar_resnet18', 'find_lr', 'fit', 'get_dls', 'get_learner', 'review', 'with_network',
 ]  # fmt: skip
 
 

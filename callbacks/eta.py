@@ -5,8 +5,11 @@ from time import perf_counter
 import torch
 from fastai.vision.all import Callback, ProgressCallback
 
-from config.recipes import SPEEDRUN
+from config.recipes import FINETUNE, SPEEDRUN
 from runtime.console import say
+
+# hints on a slow CPU, by the recipe that is running
+FASTER = {SPEEDRUN.name: '', FINETUNE.name: 'smaller images: --size 128; '}
 
 
 class ETA(Callback):
@@ -45,19 +48,25 @@ class ETA(Callback):
     def _say(self, seconds: float):
         train, valid, *test = (len(dl) for dl in self.dls.loaders)
         sweep = getattr(self.learn, 'lr_finder', None)
-        left = self.learn.recipe.epochs if sweep else self.n_epoch - self.epoch
+        total_epochs, done = (self.learn.recipe.epochs, 0) if sweep else (self.n_epoch, self.epoch)
+        left = total_epochs - done
         # a resumed training has done the first batches of its epoch
         more = sweep.num_it if sweep else self.train_iter - self.iter - 1
-        forward = seconds / 3  # a forward pass costs about a third of a training step
-        trained = seconds * (left * train + more) + forward * left * valid
+        # a forward pass costs about a third of a training step, and nearly all of one with a frozen body
+        forward = seconds if self._is_frozen() else seconds / 3
+        frozen = max(0, min(self.learn.recipe.frozen, total_epochs - 1) - done)
+        trained = seconds * more + forward * (train * (3 * (left - frozen) + frozen) + left * valid)
         total = trained + self._review(forward, sum(test), trained)
         device = self.dls.device.type
         epochs = '1 epoch' if left == 1 else f'{left} epochs'
         what = 'a sweep, ' * bool(sweep) + f'{epochs} of {train} batches and the review'
         say(f'about {in_words(total)} for {what} on this {device.upper()}')
         if device == 'cpu' and total > 3600:
-            faster = '' if self.learn.recipe.name == SPEEDRUN.name else 'for a CPU: --recipe speedrun; '
+            faster = FASTER.get(self.learn.recipe.name, 'for a CPU: --recipe speedrun; ')
             print(f'  to try it in minutes: --data digits, or --fraction 0.1 --epochs 5; {faster}Colab has free GPUs')
+
+    def _is_frozen(self) -> bool:
+        return not all(p.requires_grad for group in self.opt.param_lists for p in group)
 
     def _review(self, forward: float, test: int, trained: float) -> float:
         """The seconds of the review, by those of a batch's forward pass, the test batches and the seconds before."""

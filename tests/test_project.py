@@ -37,8 +37,8 @@ def test_requirements_contain_the_imported_packages():
     imports = {m for f in code for m in re.findall(r'^(?:from|import) (\w+)', f.read_text(), flags=re.M)}
     stdlib = set(__import__('sys').stdlib_module_names)
     needed = {provided_by.get(m, m) for m in imports - stdlib - local}
-    # dependencies of fastai itself
-    assert needed - {'fastcore', 'fastprogress', 'pillow'} <= named | OPTIONAL
+    # dependencies of fastai and timm themselves
+    assert needed - {'fastcore', 'fastprogress', 'huggingface_hub', 'pillow'} <= named | OPTIONAL
 
 
 def test_optional_dependencies_are_in_the_dev_requirements():

@@ -6,7 +6,7 @@ from tiny import TINY
 
 from callbacks import eta
 from callbacks.eta import ETA
-from config.recipes import HOUR, PLATEAU, SPEEDRUN
+from config.recipes import FINETUNE, HOUR, PLATEAU, SPEEDRUN
 from training.lr_finder import find_lr
 
 
@@ -82,7 +82,18 @@ def test_over_an_hour_on_a_cpu_suggests_faster_options(learner, monkeypatch, cap
     assert '--data digits, or --fraction 0.1 --epochs 5' in out
 
 
-@pytest.mark.parametrize(('recipe', 'named'), [(PLATEAU, True), (HOUR, True), (SPEEDRUN, False)])
+def test_the_epochs_that_train_all_layers_take_three_times_as_long_as_the_frozen_ones(learner, monkeypatch, capsys):
+    learn = learner(replace(TINY, schedule='finetune', frozen=2))
+    learn.freeze()
+    _, out = printed(learn, monkeypatch, capsys, 60.0, epochs=5)
+    train, valid, test = (len(dl) for dl in learn.dls.loaders)
+    assert (train, valid, test) == (4, 2, 3)
+    trained = 60 * (4 * (2 + 3 * 3) + 5 * 2)
+    assert trained + 60 * 3 + trained / 10 + 10 == 3754
+    assert out.startswith('about 1 h 03 min for 5 epochs')
+
+
+@pytest.mark.parametrize(('recipe', 'named'), [(PLATEAU, True), (HOUR, True), (SPEEDRUN, False), (FINETUNE, False)])
 def test_the_running_recipe_is_not_suggested(learner, monkeypatch, capsys, recipe, named):
     learn = learner()
     learn.recipe = recipe
