@@ -92,7 +92,7 @@ def compare(files: list[Path], recipe: Recipe, size: int | None, n: tuple[int, i
             data = link(Path(out, 'images'), train=train, test=test)
             predicted, actual, seconds = fine_tuned(data, recipe, size, seed)
             probe = probed(data, recipe, size, seed)
-            scratch, _, _ = fine_tuned(data, replace(recipe, pretrained=False), size, seed)
+            scratch, _, _ = fine_tuned(data, override(recipe, pretrained=False), size, seed)
         ours, theirs, scratch = (o == actual for o in (predicted, probe, scratch))
         gains.append(ours.astype(int) - theirs)
         print(

@@ -119,7 +119,7 @@ def override(recipe: Recipe, **values: Any) -> Recipe:
         if not values.setdefault('pretrained', True):
             raise UserError('--weights goes without --no-pretrained')
     elif values.get('pretrained') is False:
-        values['weights'] = ''
+        values |= {'weights': '', 'frozen': 0}
     if 'lr' in values:
         values['lr_rule'] = 'none'
     return replace(recipe, **values)

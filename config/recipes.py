@@ -47,7 +47,7 @@ class Recipe:
     valid: float = 0.1  # fraction of the training images to validate on; 0 if the schedule needs no validation
     # or 'triangle' (`callbacks/triangular_lr.py`) or 'finetune' (`callbacks/fine_tune.py`), without cuts
     schedule: str = 'plateau'
-    frozen: int = 0  # epochs in which `finetune` trains only the last layer, before the others
+    frozen: int = 0  # epochs in which `finetune` trains only the last layer, before all; 0 if nothing is pretrained
     body_lr: float = 1.0  # learning rate of all layers but the last: times this
     adamw: bool = False  # AdamW instead of SGD
     bias_lr: float = 1.0  # BatchNorm's biases: learning rate times this, weight decay divided by it

@@ -1,7 +1,5 @@
 """Build a recipe's network: a SpeedNet, or a classifier of torchvision or timm, for given classes and an image size."""
 
-from dataclasses import replace
-
 import torch
 from torch import nn
 from torchvision.models import ResNet
@@ -49,7 +47,7 @@ def check_network(recipe: Recipe) -> Recipe:
             fetch_weights(recipe.arch)
         except NoWeights as e:
             print(f'{e}: training from scratch, which takes thousands of images; --weights FILE takes a copy')
-            recipe = replace(recipe, pretrained=False)
+            recipe = override(recipe, pretrained=False)
     return with_statistics(recipe)
 
 

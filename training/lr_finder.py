@@ -98,8 +98,9 @@ def find_lr(learn: Learner) -> LRSweep:
     try:
         # one rate for each parameter group; arrays, since for lists fastai makes a list of schedules and can't call it
         low, high = (lr * np.array([*recipe.lr_scales.values()]) for lr in (1e-4, 10))
-        if recipe.schedule == 'finetune':
+        if recipe.frozen:
             learn.freeze()
+        if recipe.schedule == 'finetune':
             steps = min(steps, max(1, recipe.epochs * len(learn.dls.train) // 10))
         learn.lr_find(low, high, steps, show_plot=False, suggest_funcs=None)
     finally:

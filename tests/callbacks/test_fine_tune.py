@@ -59,6 +59,13 @@ def test_the_rates_are_those_of_fastais_fine_tune(learner):
     assert [body for body, _ in note.lrs] == pytest.approx([lr / 2 for lr in frozen + cycle])
 
 
+def test_from_scratch_all_layers_and_batchnorms_statistics_train_from_the_start(learner):
+    learn, note = learner(replace(RECIPE, frozen=0)), Note()
+    fit(learn, EPOCHS, 0.01, cbs=[note])
+    assert note.changed[0] == {*learn.model.state_dict()}
+    assert [head for _, head in note.lrs][:2] == pytest.approx([0.001, half_cosine(0.001, 0.005, 1 / 12 / 0.3)])
+
+
 def test_one_epoch_trains_all_layers(learner):
     learn, note = learner(replace(RECIPE, frozen=5)), Note()
     fit(learn, 1, 0.01, cbs=[note])

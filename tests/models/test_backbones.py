@@ -170,7 +170,7 @@ def offline(tmp_path, monkeypatch):
 
 def test_without_weights_finetune_trains_from_scratch_and_says_so(offline, capsys):
     recipe = check_network(FINETUNE)
-    assert recipe == replace(FINETUNE, pretrained=False)
+    assert recipe == replace(FINETUNE, pretrained=False, frozen=0)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"the weights of {LITE0} are not in Hugging Face's cache, and can't be downloaded")
     assert line.endswith('training from scratch, which takes thousands of images; --weights FILE takes a copy')
