@@ -12,7 +12,7 @@ from tiny import TINY, tiny_net, write_run
 
 import export as module
 from callbacks.test_time_views import MeanOverViews
-from config.recipes import HOUR
+from config.recipes import FINETUNE, HOUR
 from export import export, main
 from models.classifier import Classifier
 from training.saved_run import load_model
@@ -75,6 +75,13 @@ def test_test_time_views_and_other_networks_are_exported(run, folder, tmp_path, 
     plain = load_model(another)
     plain.remove_cb(MeanOverViews)
     assert (load_model(another).predict(file)[2] - plain.predict(file)[2]).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_network_of_timm_is_exported(folder, tmp_path):
+    run = write_run(tmp_path / 'runs', folder, replace(FINETUNE, pretrained=False), size=(64, 64), resized=True)
+    for format in ('onnx', 'safetensors'):
+        assert f'on 12 images in {folder}/test' in export(run, format)  # UserError if the probabilities differ by 1e-4
 
 
 def test_a_network_that_torch_cannot_write_as_onnx_is_named(run, monkeypatch, capsys):

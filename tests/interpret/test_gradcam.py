@@ -12,6 +12,7 @@ from torchvision.models import convnext_tiny, get_model, mobilenet_v3_small, res
 
 from interpret.gradcam import grad_cam
 from interpret.hooks import NoMaps, default_layers
+from models.backbones import create
 from models.resnet import cifar_resnet18
 
 
@@ -242,13 +243,14 @@ LAYERS = {
     # layers between these two return N x h x w x C; V2 has tables that look like maps
     'swin_t': ['features.0.0', 'permute'],
     'swin_v2_t': ['features.0.0', 'permute'],
+    'timm:tf_efficientnet_lite0': ['bn1', 'blocks.1', 'blocks.2', 'blocks.4', 'bn2'],  # bn1 and bn2 have the activation
 }
 
 
 @pytest.mark.parametrize('arch', LAYERS)
 def test_default_layers(arch):
     torch.manual_seed(0)
-    model = small_vgg() if arch == 'small_vgg' else get_model(arch, num_classes=10)
+    model = small_vgg() if arch == 'small_vgg' else create(arch, 10)
     x, targets = torch.randn(2, 3, 64, 64), torch.tensor([3, 7])
     assert default_layers(model, x) == LAYERS[arch]
     assert_equals_captum(model.eval(), x, targets, grad_cam(model, x, targets, raw=True))
