@@ -31,7 +31,7 @@ def unseen_dls(
     blank, splits = np.zeros((*size, 3), np.uint8), [[0], [0]]  # fastai infers types from one item
     images = TfmdLists([blank], [OpenImage(size, resized, check=True)], splits=splits)
     labels = TfmdLists([classes[0]], [Categorize(vocab=list(classes), sort=False)], splits=splits)
-    options = {'bs': recipe.bs, 'num_workers': 0, 'drop_last': False, 'device': device, 'dl_type': ImageDL}
+    options = {'bs': recipe.bs or 64, 'num_workers': 0, 'drop_last': False, 'device': device, 'dl_type': ImageDL}
     dls = Datasets(tls=[images, labels]).dataloaders(after_item=AlbumentationsTransform(valid, valid), **options)
     dls = dls.new_empty()
     dls.recipe, dls.size, dls.resized = recipe, size, resized
