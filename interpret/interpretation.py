@@ -82,6 +82,22 @@ class GradCAMInterpretation(ClassificationInterpretation):
         columns = dict(zip(('precision', 'recall', 'f1', 'images'), scores, strict=True))
         return pd.DataFrame({'class': [str(name) for name in self.vocab], **columns})
 
+    def scores(self) -> dict[str, float | None]:
+        """Return `top_5_accuracy` (None for up to five classes), `balanced_accuracy` and `macro_f1`, as fractions.
+
+        They are scikit-learn's. The balanced accuracy is the mean recall of the classes that have images; macro-F1 is
+        the mean of `per_class`.
+        """
+        labels, top_5 = range(len(self.vocab)), None
+        if len(labels) > 5:
+            top_5 = skm.top_k_accuracy_score(self.targs, self.preds, k=5, labels=labels)
+        present = self.targs.unique()
+        return {
+            'top_5_accuracy': top_5,
+            'balanced_accuracy': skm.recall_score(self.targs, self.decoded, labels=present, average='macro'),
+            'macro_f1': skm.f1_score(self.targs, self.decoded, labels=labels, average='macro', zero_division=0),
+        }
+
     def mistakes(self, k: int | None = 25) -> pd.DataFrame:
         """The `k` misclassified images with the highest loss, worst first; None for all of them.
 

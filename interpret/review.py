@@ -110,6 +110,7 @@ def _write_review(
         'best_valid_accuracy': None if isna(best.valid_accuracy) else best.valid_accuracy,  # no validation images
         'max_train_accuracy': history.train_accuracy.max(),
         'test_accuracy': right.float().mean().item(),
+        **interp.scores(),
         'leaked_test_images': n_leaked,
         'test_accuracy_without_leaked': of_new,
         'leak': about_leaked(n_leaked, len(new), of_new),

@@ -86,6 +86,16 @@ def test_accuracy_without_leaked_test_images_is_reported(folder, ended, command)
     expected = 1 - (~wrong.isin(leaks)).sum() / 9
     summary = summary_of(run)
     assert summary['test_accuracy'] == pytest.approx(1 - len(wrong) / 12)
+    mistakes = pd.read_csv(run / 'mistakes.csv')
+    missed, false = (mistakes[name].value_counts() for name in ('actual', 'predicted'))
+    right = {name: 4 - missed.get(name, 0) for name in ('blue', 'green', 'red')}
+    f1 = [2 * n / (2 * n + missed.get(name, 0) + false.get(name, 0)) for name, n in right.items()]
+    assert summary['macro_f1'] == pytest.approx(sum(f1) / 3)
+    assert summary['balanced_accuracy'] == pytest.approx(sum(right.values()) / 12)
+    assert summary['top_5_accuracy'] is None
+    balanced = f'{summary["balanced_accuracy"]:.2%}'
+    assert f'balanced over the classes: {balanced}' in (run / 'report.html').read_text()
+    assert f'is {balanced}.' in (run / 'model_card.md').read_text()
     assert summary['leaked_test_images'] == 3
     assert summary['test_accuracy_without_leaked'] == pytest.approx(expected)
     line = f'the 3 of 12 test images that are in the training or validation set too the test accuracy is {expected:.2%}'

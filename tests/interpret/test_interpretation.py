@@ -345,3 +345,21 @@ def test_per_class_by_hand():
         'f1': [2 / 3, 2 / 5, 0.0, 0.0],
         'images': [3, 2, 1, 0],
     }
+
+
+def test_scores_by_hand():
+    # recall: cat 2/3, dog 1/2, emu 0; F1: cat 2/3, dog 2/5, emu 0, and 0 of yak, which has no image
+    targs, decoded = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 0, 1])
+    interp = SimpleNamespace(vocab=['cat', 'dog', 'emu', 'yak'], targs=targs, decoded=decoded)
+    assert GradCAMInterpretation.scores(interp) == {
+        'top_5_accuracy': None,
+        'balanced_accuracy': pytest.approx((2 / 3 + 1 / 2 + 0) / 3),
+        'macro_f1': pytest.approx((2 / 3 + 2 / 5 + 0 + 0) / 4),
+    }
+
+
+def test_top_5_accuracy_by_hand():
+    preds = torch.tensor([[6.0, 5, 4, 3, 2, 1, 0]] * 4) / 21
+    targs = torch.tensor([0, 4, 5, 6])  # the last two are not among the five with the highest probabilities
+    interp = SimpleNamespace(vocab=list('abcdefg'), preds=preds, targs=targs, decoded=preds.argmax(1))
+    assert GradCAMInterpretation.scores(interp)['top_5_accuracy'] == 0.5

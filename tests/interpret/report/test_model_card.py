@@ -17,7 +17,7 @@ from interpret.report.model_card import write_card
 
 SUMMARY = {
     'parameters': 1234567, 'lr': 0.0125, 'best_epoch': 7, 'test_accuracy': 5 / 12, 'test_loss': 1.5, 'seconds': 1234.5,
-    'test_selected_on': False,
+    'test_selected_on': False, 'balanced_accuracy': 0.375,
 }  # fmt: skip
 # predictions for four images of each class: one, two and two are right
 ANSWERS = [0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 0, 1]
@@ -71,6 +71,7 @@ def test_accuracy_and_how_the_epoch_was_chosen(card):
     middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
     low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
     assert f'**41.67% of 12 test images** are classified correctly (95% interval {low:.2%} to {high:.2%}' in made.text
+    assert 'The balanced accuracy (mean recall of the classes) is 37.50%.' in made.text
     assert 'the lowest loss on the validation set.\nThe test set was not used for this choice.' in made.text
     assert 'optimistic' not in made.text
     selected = card(test_selected_on=True).text
