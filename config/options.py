@@ -96,6 +96,17 @@ OVERRIDES = {
         'auto', Number(float, 1e-30, 1e30, 'a number above 0, or auto', word='auto'),
         'recipe', "learning rate; auto is a sweep's, or the recipe's own",
     ),
+    'early_stop': _option(
+        None, Number(int, 0, 10**6, '0 or more'),
+        'recipe', 'stop after this many epochs without a lower validation loss', '0, never',
+    ),
+    'mixup': _option(
+        None, Number(float, 0, 10, 'from 0 to 10'),
+        'recipe', 'mix images and their losses, in proportions of Beta(N, N)', '0, not',
+    ),
+    'weight_classes': _option(
+        False, Flag(), 'recipe', 'weight the loss, of validation too, by the inverse of the number of images of a class'
+    ),
 }  # fmt: skip
 RECIPE_NAME = _option('auto', Choice(['auto', *RECIPES]), 'recipe', 'how to train; auto: by images and hardware')
 

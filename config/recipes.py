@@ -55,6 +55,9 @@ class Recipe:
     alternating_flip: bool = False  # see `data.batched_loader`; when images are resized, each flip is independent
     lookahead: bool = False  # see `callbacks/slow_weights.py`
     test_views: bool = False  # see `callbacks/test_time_views.py`
+    early_stop: int = 0  # training ends after this many epochs without a lower validation loss; 0: never
+    mixup: float = 0.0  # images are mixed by `callbacks/mixup.py`, in proportions of Beta(mixup, mixup); 0: not
+    weight_classes: bool = False  # the loss weights each class inversely to its number of training images
     average: float = 0.0  # epochs over which weights are averaged (`callbacks/averaged_weights.py`); 0: no average
     name: str = 'own'  # its name on the command line
 
@@ -105,6 +108,7 @@ LIMITS = {
     'last_stride': (1, 2), 'epochs': (1, 10**6), 'bs': (0, 10**6), 'patience': (1, 10**6), 'factor': (1, 10**6),
     'sweep_steps': (1, 10**6), 'valid': (0, 0.99), 'min_scale': (0.01, 1), 'mean': (-100, 100), 'std': (0.001, 100),
     'lr': (1e-30, 1e30), 'wd': (0, 100), 'bias_lr': (SMALLEST, 1e6), 'body_lr': (SMALLEST, 1e6), 'muon': (0, 1000),
+    'mixup': (0, 10),
 }  # fmt: skip
 NAMES = {
     'schedule': ('plateau', 'triangle', 'finetune'),

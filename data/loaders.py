@@ -142,6 +142,8 @@ def _subsets(
         return *split_off(train, round(valid * len(train)), seed, f'valid {valid}'), test
     if recipe.schedule == 'plateau':
         raise UserError('valid 0: this recipe lowers the learning rate by the validation loss, so hold some images out')
+    if recipe.early_stop:
+        raise UserError('valid 0: --early-stop goes by the validation loss, so hold some images out')
     return train, [], test
 
 

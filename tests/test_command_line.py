@@ -98,7 +98,8 @@ def test_interrupting_the_imports_exits_with_130(script, arguments, signum, tmp_
 
 OPTIONS = [
     'version', 'data', 'size', 'valid', 'fraction', 'workers', 'skip-bad', 'no-skip-bad', 'recipe', 'arch',
-    'pretrained', 'no-pretrained', 'weights', 'epochs', 'bs', 'lr', 'seed', 'compile', 'no-compile', 'out', 'name',
+    'pretrained', 'no-pretrained', 'weights', 'epochs', 'bs', 'lr', 'early-stop', 'mixup', 'weight-classes',
+    'no-weight-classes', 'seed', 'compile', 'no-compile', 'out', 'name',
     'checkpoint-minutes', 'keep-checkpoints', 'no-keep-checkpoints', 'track', 'config', 'resume', 'review',
 ]  # fmt: skip
 
@@ -133,7 +134,7 @@ def test_given_options_alone_are_passed_on():
     assert given == {'epochs': 3, 'lr': 'auto', 'skip_bad': True, 'valid': 0.25}
 
 
-@pytest.mark.parametrize('flag', ['skip-bad', 'pretrained', 'compile', 'keep-checkpoints'])
+@pytest.mark.parametrize('flag', ['skip-bad', 'pretrained', 'compile', 'weight-classes', 'keep-checkpoints'])
 @pytest.mark.parametrize('value', [True, False])
 def test_a_flag_turns_an_option_on_or_off(flag, value):
     given = train_parser().parse_args([f'--{flag}' if value else f'--no-{flag}'])

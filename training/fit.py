@@ -8,6 +8,7 @@ from fastai.vision.all import Callback, Learner, risinstance
 
 from callbacks.averaged_weights import AveragedWeights
 from callbacks.checkpoint import Checkpoint, load_checkpoint
+from callbacks.early_stop import EarlyStop
 from callbacks.eta import ETA
 from callbacks.fine_tune import FineTune
 from callbacks.history import EpochLines, History
@@ -66,6 +67,8 @@ def fit(
     ]  # fmt: skip
     if recipe.lookahead:
         cbs.append(Lookahead())
+    if recipe.early_stop:
+        cbs.append(EarlyStop(patience=recipe.early_stop))
     if recipe.average:
         cbs.append(AveragedWeights(recipe.average))
     if not shows_bars():

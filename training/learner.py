@@ -18,6 +18,7 @@ from fastai.torch_core import default_device
 from fastcore.basics import noop
 from torch import Tensor, nn
 
+from callbacks.mixup import MixUp
 from callbacks.progress import Progress, SweepBar
 from callbacks.recorder import Mean, Recorder, accuracy
 from callbacks.set_epoch import EpochToLoader
@@ -30,7 +31,7 @@ from models.winograd.convolution import winograd_convolutions
 from runtime.errors import UserError
 from runtime.progress import shows_bars
 from training.events import EventTable
-from training.loss import CrossEntropy
+from training.loss import CrossEntropy, class_weights
 from training.muon import Muon
 
 
@@ -45,9 +46,11 @@ class ResumableLearner(EventTable):
     def _do_fit(self):
         if self.first_epoch and hasattr(self, 'progress') and hasattr(self.progress, 'mbar'):
             self.progress.mbar.update(0)  # starts the bar's clock; otherwise fastprogress fails
-        for epoch in range(self.first_epoch, self.n_epoch):
+        epoch = self.first_epoch
+        while epoch < self.n_epoch:  # EarlyStop lowers `n_epoch`
             self.epoch = epoch
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+            epoch += 1
 
     def all_batches(self):
         """Train or evaluate on the loader's batches, numbered from the start of the epoch, also after a resume.
@@ -113,7 +116,7 @@ def get_learner(
     learn = ResumableLearner(
         dls,
         model,
-        loss_func=CrossEntropy(label_smoothing=recipe.label_smoothing),
+        loss_func=CrossEntropy(label_smoothing=recipe.label_smoothing, weight=_weight(dls, recipe)),
         opt_func=partial(OptimWrapper, **_optimiser(recipe)),
         splitter=partial(_groups, recipe=recipe),
         wd=[recipe.wd / scale for scale in recipe.lr_scales.values()],
@@ -125,6 +128,8 @@ def get_learner(
         default_cbs=False,
     )
     learn.recipe, learn.cast_to_tensor.run_train = recipe, False  # in training `one_batch` casts
+    if recipe.mixup:
+        learn.add_cb(MixUp(float(recipe.mixup)))
     if recipe.views:
         learn.add_cb(MeanOverViews(**recipe.views))
     if dls.device.type == 'cuda':
@@ -153,6 +158,16 @@ def _groups(model: nn.Module, recipe: Recipe) -> list[list[nn.Parameter]]:
             name = 'head' if p in head else 'biases' if p in norms else 'filters' if p.ndim == 4 else 'body'
             groups.get(name, groups['body']).append(p)
     return list(groups.values())
+
+
+def _weight(dls: DataLoaders, recipe: Recipe) -> Tensor | None:
+    """The classes' weights in the loss, None for equal ones; UserError if `get_dls` hasn't counted the images."""
+    counts = vars(dls).get('class_counts')
+    if not recipe.weight_classes or not len(dls.train.dataset):  # without training images, as of `load_model`
+        return None
+    if not counts:
+        raise UserError("weight_classes needs the DataLoaders of get_dls, which count each class's images")
+    return class_weights(counts).to(dls.device)
 
 
 def _size_of_images(dls: DataLoaders) -> tuple[int, int]:
