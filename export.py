@@ -28,7 +28,7 @@ from torch import Tensor
 
 from config.recipes import Recipe
 from config.saved import read_config
-from data.layout import find_classes, find_splits, visible
+from data.listing import list_images
 from data.prediction import batches, probabilities
 from data.sources import get_source
 from models.build import get_model
@@ -120,14 +120,13 @@ def _files(data: str) -> tuple[list[Path], str]:
     """Up to 100 test images of the run's data, else of its classes, and their source; none if the data is missing."""
     try:
         path = fastai_path('data') / 'cifar10' if data == 'cifar10' else get_source(data)
-        splits = find_splits(path)
-        classes = find_classes(path, splits)
+        listing = list_images(path)
     except (UserError, OSError):
         return [], ''
-    *_, folder = splits.values()
-    files = [file for name in classes for file in visible(folder / name)]
+    *_, last = listing.files
+    files = [file for files in listing.files[last].values() for file in files]
     files = [files[i] for i in np.linspace(0, len(files) - 1, min(N_IMAGES, len(files)), dtype=int)]
-    return files, f'images in {folder}'
+    return files, f'images in {listing.places[last]}'
 
 
 def main(run: str, format: str = 'onnx', out: str | None = None) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from fastcore.script import call_parse
 
 PARTS = {  # name: functions, by the module that calls them
-    'listing': [(verify, 'find_splits'), (verify, 'find_classes'), (verify, 'visible')],
+    'listing': [(verify, 'list_images')],
     'hashing': [(examine, 'hash_files')],
     'reading earlier results': [(examine, 'load_cache')],
     'checking, decoding, writing': [(examine, '_renew')],

@@ -27,7 +27,9 @@ class Config:
     """The options of a run. An invalid value raises UserError, which names the option."""
 
     recipe: Recipe = PLATEAU
-    data: str = _option('cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or a folder or .tgz of images')
+    data: str = _option(
+        'cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or images in a folder, .tgz, .zip or CSV'
+    )
     size: int | None = _option(
         None, Number(int, MIN_SIDE, MAX_SIDE, f'from {MIN_SIDE} to {MAX_SIDE} pixels'),
         'data', 'resize images to squares of this many pixels a side', '224; small images of one size keep it',

@@ -1,6 +1,6 @@
 """Find duplicate images: files with the same SHA-256."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +11,10 @@ from runtime.processes import on_rank0
 COLUMNS = 'file', 'split', 'class', 'same_as', 'same_as_split', 'same_as_class'
 
 
-def find_duplicates(root: Path, subsets: Mapping[str, list[Path]], contents: Mapping[Path, str]) -> pd.DataFrame:
-    """Return one row per copy: its path below `root`, split and class, then the same of the first file.
+def find_duplicates(
+    root: Path, subsets: Mapping[str, list[Path]], contents: Mapping[Path, str], label: Callable[[Path], str]
+) -> pd.DataFrame:
+    """Return one row per copy: its path below `root`, split and class (`label`), then the same of the first file.
 
     `subsets` maps 'train', 'valid' and 'test', in this order, to their files; a file in both 'valid' and 'test' counts
     as 'test'. `contents` maps each file to a digest of its content.
@@ -21,7 +23,7 @@ def find_duplicates(root: Path, subsets: Mapping[str, list[Path]], contents: Map
     first, rows = {}, []
 
     def describe(file: Path) -> tuple[str, str, str]:
-        return file.relative_to(root).as_posix(), splits[file], file.parent.name
+        return file.relative_to(root).as_posix(), splits[file], label(file)
 
     for file in splits:
         original = first.setdefault(contents[file], file)

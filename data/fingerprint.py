@@ -13,14 +13,21 @@ from runtime.files import fingerprint, sha256
 FORM = 'sha256:'  # earlier runs have a bare digest, of the names and whole contents
 
 
-def fingerprint_files(root: Path, files: list[Path], contents: Mapping[Path, str]) -> str:
-    """SHA-256 of the names (relative to `root`) and the SHA-256 `contents` of `files`, in the given order."""
+def fingerprint_files(
+    root: Path, files: list[Path], contents: Mapping[Path, str], labels: Mapping[Path, str] | None = None
+) -> str:
+    """SHA-256 of the names (relative to `root`) and the SHA-256 `contents` of `files`, in the given order.
+
+    `labels` are the classes of files that aren't named by the files' folders.
+    """
     whole, folder = hashlib.sha256(), os.path.join(root, '')
     for file in files:
         name = str(file)
         # `relative_to` takes as long as reading a small file
         name = name[len(folder) :] if name.startswith(folder) else str(file.relative_to(root))
         whole.update(os.fsencode(name.replace(os.sep, '/')) + f'\0{contents[file]}\n'.encode())
+        if labels:
+            whole.update(os.fsencode(labels[file]) + b'\n')
     return FORM + whole.hexdigest()
 
 

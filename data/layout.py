@@ -10,7 +10,7 @@ from runtime.errors import UserError, printable
 LONGEST = 200  # bytes of a class's name, which file names contain; most systems allow 255 in a name
 
 LAYOUTS = 'train/<class>/ and test/<class>/, perhaps valid/<class>/ too, or of <class>/ alone'
-WAYS_OUT = f'pass --data PATH (a folder or .tgz of {LAYOUTS}) or --data digits'
+WAYS_OUT = f'pass --data PATH (a folder, .tgz or .zip of {LAYOUTS}; or a CSV) or --data digits'
 SPLITS = {'train': 'train', 'valid': 'valid', 'val': 'valid', 'test': 'test'}  # folder name: split
 MEANT = {**SPLITS, 'training': 'train', 'validation': 'valid', 'testing': 'test'}  # likely names in any case, for hints
 A_FIFTH = 'a fifth of each class then becomes the test set'
@@ -40,7 +40,11 @@ def unwrapped(folder: Path) -> Path | None:
 
 
 def find_splits(path: Path) -> dict[str, Path]:
-    """Return the folders of the splits, only 'train' if `path` has class folders; UserError for a near miss."""
+    """Return the folders of the splits: 'train', perhaps 'valid' and 'test'; UserError for a near miss.
+
+    If `path` has class folders, it is 'train'. Without test/<class>/ the folder valid/ or val/ is 'test'. A test/
+    without class folders is 'unlabelled'.
+    """
     folders, here = subfolders(path), printable(path)
     meant = {folder: MEANT[folder.name.lower()] for folder in folders if folder.name.lower() in MEANT}
     flat = not any(map(subfolders, meant))
@@ -61,15 +65,16 @@ def find_splits(path: Path) -> dict[str, Path]:
         one = printable(found.get('test') or found['valid'])
         way_out = f'add the training images as train/<class>/, or pass --data {one} ({A_FIFTH})'
         raise UserError(f'{here} has {_listed(found.values())}, but no train/: {way_out}')
-    train = printable(found['train'])
-    if 'test' not in found:
-        rename = f'rename {found["valid"].name}/ to test/, or ' if 'valid' in found else 'add test/<class>/, or '
-        raise UserError(f'{here} has {_listed(found.values())}, but no test/: {rename}pass --data {train} ({A_FIFTH})')
-    for folder in (found[split] for split in ('valid', 'test') if split in found and subfolders(found['train'])):
-        if not subfolders(folder):
-            way_out = f'sort them into {folder.name}/<class>/, or pass --data {train} ({A_FIFTH})'
-            raise UserError(f'{printable(folder)} has no class folders, so its images have no labels: {way_out}')
-    return {split: found[split] for split in ('train', 'valid', 'test') if split in found}
+    labelled = bool(subfolders(found['train']))
+    if labelled and 'test' in found and not subfolders(found['test']):
+        found['unlabelled'] = found.pop('test')
+    if labelled and 'valid' in found and not subfolders(found['valid']):
+        folder = found['valid']
+        way_out = f'sort them into {folder.name}/<class>/, or pass --data {printable(found["train"])} ({A_FIFTH})'
+        raise UserError(f'{printable(folder)} has no class folders, so its images have no labels: {way_out}')
+    if 'valid' in found and 'test' not in found:
+        found['test'] = found.pop('valid')
+    return {split: found[split] for split in ('train', 'valid', 'test', 'unlabelled') if split in found}
 
 
 def find_classes(path: Path, splits: dict[str, Path]) -> list[str]:
@@ -106,8 +111,6 @@ def _refuse_nested(folder: Path, path: Path) -> None:
         return
     where, sub = printable(folder), printable(nested[0])
     ask = f'the data set? Then pass --data {sub}'
-    if folder == path and len(classes) == 1:
-        raise UserError(f'{where} has nothing but {printable(nested[0].name)}/: is that {ask}')
     if folder == path and len(nested) == 1:
         raise UserError(f'{sub} has only folders inside, no images: is that {ask}')
     other = f'; is it {ask}' if folder == path else ''

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import parent_label
 from fastai.torch_core import default_device, num_distrib
 from fastcore.basics import defaults
 
@@ -21,6 +20,7 @@ from data.batched.compose import Unbatchable
 from data.batched_loader import BatchedDL
 from data.duplicates import count_duplicates, find_duplicates
 from data.fingerprint import fingerprint_files
+from data.listing import Labels
 from data.seeded_loader import ImageDL
 from data.sizes import USUAL, format_size
 from data.sources import find_images
@@ -47,10 +47,10 @@ def get_dls(
     share `valid` of the kept images, stratified by class. `valid='test'` validates on the test set, `valid=0` on none.
     Batches are normalised images, N x 3 x H x W, and class indices. `dls.size` is (H, W): `size` or the size that
     `data.sizes` chooses; `dls.resized` tells whether images are resized to it. `dls.class_counts` counts the training
-    images of each class. `dls.left_out` lists the files that `skip_bad` left out, with reasons. `dls.duplicates` lists
-    the duplicate images (see `find_duplicates`); a printed line counts them. `dls.fingerprint` is the fingerprint of
-    all files, in the loaders' order. `dls.seconds` is how long this took. Raises UserError if the images
-    can't be used or are too few.
+    images of each class. `dls.unlabelled` lists images without labels, to predict. `dls.left_out` lists the files that
+    `skip_bad` left out, with reasons. `dls.duplicates` lists the duplicate images (see `find_duplicates`); a printed
+    line counts them. `dls.fingerprint` is the fingerprint of all files, in the loaders' order. `dls.seconds` is how
+    long this took. Raises UserError if the images can't be used or are too few.
     """
     start, recipe = perf_counter(), recipe or recipe_for(path)
     images = find_images(path, skip_bad, size or recipe.side or (USUAL if recipe.pretrained else None))
@@ -84,7 +84,7 @@ def get_dls(
             TransformBlock(type_tfms=OpenImage(images.size, images.resized)),
             CategoryBlock(vocab=images.classes, sort=False),
         ),
-        get_y=parent_label,
+        get_y=images.label,
         splitter=lambda items: [range(*ends) for ends in pairwise(starts)],
         item_tfms=item_tfms,
         batch_tfms=batch_tfms,
@@ -101,10 +101,13 @@ def get_dls(
         **flips,
     )
     dls.recipe, dls.size, dls.resized, dls.left_out = recipe, images.size, images.resized, images.bad
-    dls.class_counts = count_classes(train, images.classes)
+    dls.class_counts = count_classes(map(images.label, train), images.classes)
+    dls.unlabelled = images.unlabelled
     contents = images.checked.contents
-    dls.fingerprint = fingerprint_files(images.path, [*train, *held, *test], contents)
-    dls.duplicates = find_duplicates(images.path, {'train': train, 'valid': held, 'test': test}, contents)
+    labels = images.label.by_file if isinstance(images.label, Labels) else None
+    dls.fingerprint = fingerprint_files(images.path, [*train, *held, *test], contents, labels)
+    splits = {'train': train, 'valid': held, 'test': test}
+    dls.duplicates = find_duplicates(images.path, splits, contents, images.label)
     if line := count_duplicates(dls.duplicates):
         print(line)
     dls.seconds = perf_counter() - start
@@ -123,23 +126,22 @@ def _subsets(
 ) -> tuple[list[Path], list[Path], list[Path]]:
     """Split `images` for training, validation and test."""
     train, test = images.train, images.test
-    if images.test_drawn:
-        n, total = len(test), len(train + test)
-        print(f'there is no test/: {n:,} of the {total:,} images are the test set, the same in every run')
+    for note in images.notes:
+        print(note)
     if images.valid and valid is not None:
         raise UserError(
             f'--valid {valid}: {images.path} has a validation set, {len(images.valid):,} images; omit --valid'
         )
     if fraction < 1:
         left_out = len(train) - round(fraction * len(train))
-        train, _ = split_off(train, left_out, seed, f'fraction {fraction}', of_every_class=False)
+        train, _ = split_off(train, images.label, left_out, seed, f'fraction {fraction}', of_every_class=False)
     if images.valid:
         return train, images.valid, test
     valid = recipe.valid if valid is None else valid
     if valid == 'test':
         return train, test, test
     if valid:
-        return *split_off(train, round(valid * len(train)), seed, f'valid {valid}'), test
+        return *split_off(train, images.label, round(valid * len(train)), seed, f'valid {valid}'), test
     if recipe.schedule == 'plateau':
         raise UserError('valid 0: this recipe lowers the learning rate by the validation loss, so hold some images out')
     if recipe.early_stop:
@@ -162,7 +164,7 @@ def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | 
     return [
         {
             'pixels': images.checked.pixels(subset, images.size),
-            'labels': torch.tensor([label[file.parent.name] for file in subset]),
+            'labels': torch.tensor([label[images.label(file)] for file in subset]),
         }
         for subset in subsets
     ]

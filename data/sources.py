@@ -29,8 +29,9 @@ def find_images(data: str | Path, skip_bad: bool = False, size: int | None = Non
 
 
 def get_source(data: str | Path) -> Path:
-    """Return the folder for `data`: 'cifar10', 'digits', or the path of a folder or of a .tgz of a folder.
+    """Return the folder for `data`: 'cifar10', 'digits', or the path of a folder or of a .tgz or .zip of a folder.
 
+    Of folders that only wrap the data set it is the innermost one. A CSV of files and labels is returned as it is.
     Pass './digits' for a folder called digits. Downloaded, generated and unpacked files stay in fastai's data folder.
     Raises `UserError` if there is no such folder or file, or if it can't be downloaded or unpacked.
     """
@@ -40,9 +41,9 @@ def get_source(data: str | Path) -> Path:
         return _create_once(fastai_path('data') / 'digits16', _write_digits)
     path = Path(expanduser(data))
     if path.is_dir():
-        return path
+        return unwrapped(path) or path
     if path.is_file():
-        return _unpack_once(path)
+        return path if path.suffix.lower() == '.csv' else _unpack_once(path)
     raise UserError(f'{printable(path)} is neither a folder nor a file: {WAYS_OUT}')
 
 

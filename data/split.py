@@ -1,6 +1,7 @@
 """Stratified splits of a list of files."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from sklearn.model_selection import train_test_split
@@ -9,14 +10,19 @@ from runtime.errors import UserError
 
 
 def split_off(
-    files: list[Path], n_out: int, seed: int, what: str, of_every_class: bool = True
+    files: list[Path],
+    label: Callable[[Path], str],
+    n_out: int,
+    seed: int,
+    what: str,
+    of_every_class: bool = True,
 ) -> tuple[list[Path], list[Path]]:
-    """Split off `n_out` files, stratified by class (the folder's name); both parts keep the order of `files`.
+    """Split off `n_out` files, stratified by class, the `label` of a file; both parts keep the order of `files`.
 
     Raises UserError, beginning with `what`, if either part lacks a class. Without `of_every_class` the part split off
     may lack one: fewer files than classes are drawn from all files without stratifying.
     """
-    labels = [file.parent.name for file in files]
+    labels = [label(file) for file in files]
     counts = Counter(labels)
     least, what = min(counts, key=counts.get), f'{what} of {len(files)} images'
     if n_out < len(counts) and of_every_class:

@@ -1,6 +1,7 @@
 """Check a folder of images before training: decode every file once and report problems in one line."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pandas as pd
 
 from data.decode import check_file
 from data.examine import Checked, examine
-from data.layout import find_classes, find_splits, visible
 from data.limits import BadImage
+from data.listing import Listing, list_images
 from data.sizes import Size, choose_size, find_odd_sizes
 from data.split import split_off
 from runtime.csv_file import write_csv
@@ -22,7 +23,7 @@ TEST_SHARE = 0.2  # of each class becomes the test set if there is none
 
 @dataclass(frozen=True)
 class Images:
-    """A folder's checked images: all splits have the same classes; files are sorted by class and name."""
+    """A data set's checked images: all splits have the same classes; files are sorted by class and name."""
 
     path: Path
     train: list[Path]
@@ -31,8 +32,10 @@ class Images:
     classes: list[str]
     size: Size  # height and width for training
     resized: bool  # whether images must be resized to `size`
-    test_drawn: bool  # whether the test set was split off the training images
+    notes: list[str]  # lines to print: where the test set comes from, if it isn't test/
     bad: list[tuple[Path, str]]  # files left out, each with the reason
+    unlabelled: list[Path]  # unchecked images to predict
+    label: Callable[[Path], str] = field(compare=False)  # the class of a file
     checked: Checked = field(compare=False)
 
 
@@ -45,17 +48,17 @@ class BadImages(UserError):
 
 
 def check_images(path: Path, skip_bad: bool = False, size: int | None = None) -> Images:
-    """List and decode the images of `path`, ignoring hidden files and files outside class folders.
+    """List and decode the images of `path`, a folder or a CSV as in `list_images`.
 
-    `data.layout` describes the folder layouts; `data.sizes` chooses the size, unless `size` gives the side of square
-    images. Without a test set, a fifth of each class becomes it, the same for every seed. Raises `BadImages` for files
-    that are unreadable, damaged or of an odd size, unless `skip_bad`. Raises `UserError` for an unknown layout, a class
-    that is missing or empty in a split, and fewer than two classes.
+    Hidden files and files outside class folders are ignored. `data.sizes` chooses the size, unless `size` gives the
+    side of square images. Without a test set, a fifth of each class becomes it, the same for every seed. Raises
+    `BadImages` for files that are unreadable, damaged or of an odd size, unless `skip_bad`. Raises `UserError` as
+    `list_images`, and for a class without images.
     """
-    splits = find_splits(path)
-    classes = find_classes(path, splits)
-    listed = {split / name: visible(split / name) for split in splits.values() for name in classes}
-    checked = examine(path, [file for files in listed.values() for file in files], size)
+    listing = list_images(path)
+    path, classes = listing.root, listing.classes
+    listed = [file for by_class in listing.files.values() for files in by_class.values() for file in files]
+    checked = examine(path, listed, size)
     sizes, bad = _sort(checked)
     chosen, resized = choose_size(sizes, size)
     bad = sorted(bad + find_odd_sizes(sizes, chosen, resized))
@@ -69,20 +72,42 @@ def check_images(path: Path, skip_bad: bool = False, size: int | None = None) ->
         raise BadImages(f"{count} of {printable(path)} can't be used: {some}{more}; {out}", bad)
     for file, _ in bad:
         sizes.pop(file, None)
-    used = {folder: [file for file in files if file in sizes] for folder, files in listed.items()}
-    for folder, files in used.items():
-        if not files:
-            homes = ' and '.join(f'{printable(split.name)}/' for split in splits.values())
-            raise UserError(f'{printable(folder)} has no image: add some, or move the class out of {homes}')
-    found = {split: [file for name in classes for file in used[folder / name]] for split, folder in splits.items()}
+    found = {
+        split: [file for name, files in by_class.items() for file in _used(listing, split, name, files, sizes)]
+        for split, by_class in listing.files.items()
+    }
     train, valid, test = (found.get(split, []) for split in ('train', 'valid', 'test'))
+    missing, n = 'there is no test/', len(listing.unlabelled)
+    if n:
+        missing = f'test/ has no class folders, so its {n:,} images are predicted, not scored'
     if not test:
-        train, test = split_off(train, round(TEST_SHARE * len(train)), 0, f'a test set of {TEST_SHARE:.0%}')
-        if untested := {*classes} - {file.parent.name for file in test}:
-            raise UserError(
-                f'{printable(path / min(untested))} has too few images for a test set of {TEST_SHARE:.0%}: add some'
-            )
-    return Images(path, train, valid, test, classes, chosen, resized, 'test' not in splits, bad, checked)
+        n, what = round(TEST_SHARE * len(train)), f'a test set of {TEST_SHARE:.0%}'
+        train, test = split_off(train, listing.label, n, 0, what)
+        if untested := {*classes} - {*map(listing.label, test)}:
+            raise UserError(f'{_place(listing, "train", min(untested))} has too few images for {what}: add some')
+        total = len(train + test)
+        notes = [f'{missing}: {n:,} of the {total:,} images are the test set, the same in every run']
+    elif listing.test_name != 'test':
+        notes = [f'{missing}: the {len(test):,} images of {listing.test_name}/ are the test set']
+    else:
+        notes = []
+    return Images(
+        path, train, valid, test, classes, chosen, resized, notes, bad, listing.unlabelled, listing.label, checked
+    )
+
+
+def _used(listing: Listing, split: str, name: str, files: list[Path], sizes: dict[Path, Size]) -> list[Path]:
+    """Return the usable `files` of a class; UserError if there are none."""
+    if used := [file for file in files if file in sizes]:
+        return used
+    homes = ' and '.join(f'{printable(place.name)}/' for place in listing.places.values())
+    raise UserError(f'{_place(listing, split, name)} has no image: add some, or move the class out of {homes}')
+
+
+def _place(listing: Listing, split: str, name: str) -> str:
+    """Name a class in a message: its folder, or its rows in the CSV."""
+    place = listing.places[split]
+    return f'{printable(place)}, class {printable(name)},' if place.is_file() else printable(place / name)
 
 
 def write_bad_images(folder: Path, bad: list[tuple[Path, str]]) -> Path:
@@ -119,9 +144,9 @@ def _why_unreadable(file: Path) -> str:
     return 'unreadable at first'
 
 
-def count_classes(files: list[Path], classes: list[str]) -> dict[str, int]:
-    """Count the `files` of each of `classes`, by their folder's name."""
-    counts = Counter(file.parent.name for file in files)
+def count_classes(labels: Iterable[str], classes: list[str]) -> dict[str, int]:
+    """Count the `labels` of each of `classes`."""
+    counts = Counter(labels)
     return {name: counts[name] for name in classes}
 
 

@@ -18,6 +18,7 @@ from interpret.confusion import plot_confusion
 from interpret.faithfulness import faithfulness
 from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
+from interpret.predictions import write_predictions
 from interpret.report.model_card import write_card
 from interpret.report.page import write_report
 from runtime.csv_file import write_csv
@@ -125,6 +126,8 @@ def _write_review(
     write_json(learn.path / 'summary.json', summary)
     write_card(interp, summary)
     write_report(interp, learn.path)
+    if dls.unlabelled:
+        write_predictions(learn.path, dls.path, dls.unlabelled)
     summary['phases']['review'] = round(perf_counter() - begun, 1)
     write_json(learn.path / 'summary.json', summary)
     print('{:20} {:>9}'.format('', 'this run') + ' course project (CIFAR-10)' * bool(course))

@@ -8,8 +8,8 @@ from fastai.torch_core import default_device
 from config.options import Config
 from config.recipes import PLATEAU
 from data.damage import check_entry, refusing
-from data.layout import find_classes, find_splits, visible
 from data.limits import BadImage, opened
+from data.listing import list_images
 from data.sizes import choose_size
 from data.sources import get_source
 from runtime.processes import on_rank0
@@ -39,9 +39,7 @@ def auto_recipe(config: Config) -> str:
 
 def _are_small(data: str | Path, size: int | None) -> bool:
     """Whether images are trained unresized, by the sizes of a sample of the training images."""
-    path = get_source(data)
-    splits = find_splits(path)
-    files = [file for name in find_classes(path, splits) for file in visible(splits['train'] / name)]
+    files = [file for files in list_images(get_source(data)).files['train'].values() for file in files]
     sizes = {}
     for file in files[:: max(1, len(files) // SAMPLE)]:
         with suppress(BadImage):

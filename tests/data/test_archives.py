@@ -62,7 +62,7 @@ def refusal(archive):
         unpack(archive, folder)
     assert {*archive.parent.parent.rglob('*')} == before
     assert '\n' not in str(e.value)
-    start, end = f"{archive} can't be unpacked as .tgz (", '): pass --data PATH (a folder or .tgz of '
+    start, end = f"{archive} can't be unpacked as .tgz (", '): pass --data PATH (a folder, .tgz or .zip of '
     assert str(e.value).startswith(start)
     return str(e.value)[len(start) :].partition(end)[0]
 

@@ -39,6 +39,8 @@ def images(*folders):
     (['test', 'val', 'train'], {'train': 'train', 'valid': 'val', 'test': 'test'}),
     (['train', 'test', 'extra'], {'train': 'train', 'test': 'test'}),  # extra/ is ignored
     (['.'], {'train': '.'}),
+    (['train'], {'train': 'train'}),
+    (['train', 'val'], {'train': 'train', 'test': 'val'}),  # as Imagenette
 ])  # fmt: skip
 def test_each_layout(tmp_path, folders, splits):
     assert laid_out(made(tmp_path, *images(*folders), '.hidden/a.png', 'labels.csv')) == (splits, ['cat', 'dog'])
@@ -56,18 +58,13 @@ LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps va
 
 
 @pytest.mark.parametrize(('files', 'said'), [
-    (images('train'), f'DATA has train/, but no test/: add test/<class>/, or pass --data DATA/train ({A_FIFTH})'),
     (images('test'),
      'DATA has test/, but no train/: add the training images as train/<class>/, or pass --data DATA/test '
      f'({A_FIFTH})'),
-    (images('train', 'val'),
-     f'DATA has train/ and val/, but no test/: rename val/ to test/, or pass --data DATA/train ({A_FIFTH})'),
     (images('train', 'val', 'valid', 'test'), 'DATA has both val/ and valid/: rename the one not to use'),
     (images('Train', 'Test'), 'DATA/Test is not used: if it is test/, rename it'),
     (images('train', 'validation', 'test'), 'DATA/validation is not used: if it is valid/, rename it'),
     (images('training', 'test'), 'DATA/training is not used: if it is train/, rename it'),
-    (images('pets/train', 'pets/test'), 'DATA has nothing but pets/: is that the data set? Then pass --data DATA/pets'),
-    (images('pets'), 'DATA has nothing but pets/: is that the data set? Then pass --data DATA/pets'),
     ([*images('photos'), 'other/a.png'],
      'DATA/photos has only folders inside, no images: is that the data set? Then pass --data DATA/photos'),
     ([*images('photos/train', 'photos/test'), 'docs/a.pdf'],
@@ -87,9 +84,6 @@ LAYOUTS = '--data takes a folder of train/<class>/ and test/<class>/, perhaps va
     (['train/a.png', 'bus/a.png', 'test/a.png'],
      'DATA: test/ and train/ have no class folders inside. If they are classes, rename them, for '
      'example to test_/; if they are splits, sort their images into class folders'),
-    ([*images('train'), 'test/a.png'],  # as on Kaggle
-     'DATA/test has no class folders, so its images have no labels: sort them into test/<class>/, or pass '
-     f'--data DATA/train ({A_FIFTH})'),
     ([*images('train', 'test'), 'val/a.png'],
      'DATA/val has no class folders, so its images have no labels: sort them into val/<class>/, or pass '
      f'--data DATA/train ({A_FIFTH})'),
@@ -104,11 +98,13 @@ def test_near_misses_are_reported_with_the_way_out(tmp_path, files, said):
     assert refusal(made(tmp_path, *files)) == said
 
 
-def test_the_advice_in_the_message_works(tmp_path):
-    made(tmp_path, *images('kaggle/train', 'imagenette/train', 'imagenette/val'), 'kaggle/test/a.png', 'other/a.png')
-    (tmp_path / 'imagenette/val').rename(tmp_path / 'imagenette/test')
-    assert laid_out(tmp_path / 'imagenette')[1] == ['cat', 'dog']
-    assert laid_out(tmp_path / 'kaggle/train') == ({'train': '.'}, ['cat', 'dog'])
+def test_a_test_folder_without_classes_is_unlabelled(tmp_path):
+    made(tmp_path, *images('train'), 'test/a.png')  # as on Kaggle
+    splits = {split: folder.name for split, folder in find_splits(tmp_path).items()}
+    assert splits == {'train': 'train', 'unlabelled': 'test'}
+    made(tmp_path, *images('val'))
+    splits = {split: folder.name for split, folder in find_splits(tmp_path).items()}
+    assert splits == {'train': 'train', 'test': 'val', 'unlabelled': 'test'}
 
 
 def test_no_message_tells_anyone_to_delete_images():

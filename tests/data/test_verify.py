@@ -123,7 +123,7 @@ def test_a_folder_with_a_validation_set(folder):
         save(folder / f'val/{name}/c.png')
     images = check_images(folder)
     assert images.valid == [folder / 'val/cat/c.png', folder / 'val/dog/c.png']
-    assert (len(images.train), len(images.test), images.test_drawn) == (2, 2, False)
+    assert (len(images.train), len(images.test), images.notes) == (2, 2, [])
 
 
 def test_class_folders_alone_give_a_fifth_of_each_class_to_the_test_set(tmp_path):
@@ -133,7 +133,8 @@ def test_class_folders_alone_give_a_fifth_of_each_class_to_the_test_set(tmp_path
     images = check_images(tmp_path)
     assert Counter(f.parent.name for f in images.test) == {'cat': 4, 'dog': 2}
     assert sorted(images.train + images.test) == sorted(tmp_path.rglob('*.png'))
-    assert (images.valid, images.classes, images.test_drawn) == ([], ['cat', 'dog'], True)
+    assert (images.valid, images.classes) == ([], ['cat', 'dog'])
+    assert [note[:17] for note in images.notes] == ['there is no test/']
     assert check_images(tmp_path).test == images.test
 
 

@@ -179,3 +179,33 @@ def test_downloaded_cifar10_is_cifar10(classes_of_cifar10, ended, command, monke
     code, out, _ = command(review=run, data=moved)
     assert code == 0
     assert 'course project (CIFAR-10)' in out
+
+
+def test_a_flat_test_folder_is_predicted_in_the_run_folder(folder, ended):
+    before = {file for file in folder.rglob('*') if 'test' not in file.parts}
+    for file in sorted((folder / 'test').glob('*/*')):
+        file.rename(folder / f'test/{file.parent.name}{file.name}')
+    for name in 'red', 'green', 'blue':
+        (folder / 'test' / name).rmdir()
+    out, run = ended(folder)
+    table = pd.read_csv(run / 'predictions.csv')
+    assert list(table.file) == sorted(f'test/{name}0{i}.png' for name in ('red', 'green', 'blue') for i in range(4))
+    assert {*table['class']} <= {'red', 'green', 'blue'}
+    assert table.probability.between(1 / 3, 1).all()
+    assert f'images without labels: 12; predicted in {run / "predictions.csv"}\n' in out
+    assert sum(summary_of(run)['training_images'].values()) == 14  # of 24: 5 are the test set, 5 validate
+    assert {file for file in folder.rglob('*') if 'test' not in file.parts} == before
+
+
+def test_a_run_on_a_csv_is_reviewed_again(folder, ended, command, tmp_path):
+    rows = [(file.relative_to(tmp_path).as_posix(), f'a {file.parent.name}') for file in folder.glob('*/*/*')]
+    pd.DataFrame(rows, columns=['file', 'label']).to_csv(tmp_path / 'labels.csv', index=False)
+    _, run = ended(tmp_path / 'labels.csv')
+    assert {*pd.read_csv(run / 'mistakes.csv').actual} <= {'a blue', 'a green', 'a red'}
+    code, _, err = command(review=run, workers=0)
+    assert (code, err) == (0, '')
+    text = (tmp_path / 'labels.csv').read_text()
+    (tmp_path / 'labels.csv').write_text(text.replace('a red', 'a rose'))
+    code, _, err = command(review=run, workers=0)
+    assert code == 2
+    assert 'does not have the images' in err
