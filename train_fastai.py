@@ -38,6 +38,7 @@ from data import get_dls
 from data.duplicates import write_duplicates
 from data.fingerprint import refuse_other_images
 from data.loaders import load_dls
+from data.own_augment import read_augment
 from data.samples import draw_samples
 from data.verify import BadImages, report_left_out, unbalanced_line, write_bad_images
 from interpret import GradCAMInterpretation, review
@@ -66,6 +67,8 @@ def main(**options: Any) -> None:
     modes = [mode for mode in MODES if mode in given]
     earlier = given.pop(modes[0]) if modes else None
     with ends_in_one_line('train_fastai.py'), one_of_several():
+        if 'augment' in given:
+            given['augment'] = read_augment(given['augment'])
         if len(modes) > 1:
             raise UserError(f'--{modes[0]} goes without --{modes[1]}')
         if 'review' in modes:

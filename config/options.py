@@ -98,6 +98,10 @@ OVERRIDES = {
         'auto', Number(float, 1e-30, 1e30, 'a number above 0, or auto', word='auto'),
         'recipe', "learning rate; auto is a sweep's, or the recipe's own",
     ),
+    'augment': _option(
+        None, Text('recipe, light, strong or a file'),
+        'recipe', "recipe, light, strong, or a file of Albumentations' A.save", 'recipe',
+    ),
     'early_stop': _option(
         None, Number(int, 0, 10**6, '0 or more'),
         'recipe', 'stop after this many epochs without a lower validation loss', '0, never',
@@ -175,6 +179,7 @@ def resume_config(given: dict[str, Any], saved: Config, run: Path) -> Config:
         if name not in RESUME_MAY_CHANGE and not same:
             theirs = _value(saved, name)
             theirs = 'the default' if theirs is None else theirs
+            value, theirs = (f'{str(o)[:60]}...' if len(str(o)) > 60 else o for o in (value, theirs))
             raise UserError(f'--{name.replace("_", "-")} {value}: {run} has {theirs}; leave it out, or start a new run')
     return replace(saved, **{name: value for name, value in given.items() if name in RESUME_MAY_CHANGE})
 

@@ -55,6 +55,8 @@ class Recipe:
     alternating_flip: bool = False  # see `data.batched_loader`; when images are resized, each flip is independent
     lookahead: bool = False  # see `callbacks/slow_weights.py`
     test_views: bool = False  # see `callbacks/test_time_views.py`
+    # what replaces crop, flip and hole in training: 'recipe' (nothing), 'light', 'strong', or Albumentations' JSON
+    augment: str = 'recipe'
     early_stop: int = 0  # training ends after this many epochs without a lower validation loss; 0: never
     mixup: float = 0.0  # images are mixed by `callbacks/mixup.py`, in proportions of Beta(mixup, mixup); 0: not
     weight_classes: bool = False  # the loss weights each class inversely to its number of training images

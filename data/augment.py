@@ -17,6 +17,7 @@ from config.recipes import Recipe
 from data.batched.compose import BatchedCompose
 from data.decode import open_rgb, read_any
 from data.limits import BadImage
+from data.own_augment import fit_augment
 from data.sizes import Size, find_odd_sizes
 from runtime.errors import UserError
 
@@ -25,11 +26,14 @@ BILINEAR = Image.Resampling.BILINEAR  # averages over all source pixels, unlike 
 CENTRE = 0.875  # share of the resized shorter side that the centre crop keeps: 224 of 256, as in torchvision and timm
 
 
-def get_transforms(recipe: Recipe, size: tuple[int, int], resize: bool = False) -> tuple[A.Compose, A.Compose]:
+def get_transforms(
+    recipe: Recipe, size: tuple[int, int], resize: bool = False, own: A.Compose | None = None
+) -> tuple[A.Compose, A.Compose]:
     """Return the recipe's transforms for images of `size` (height, width): for training, and for validation and test.
 
     With `resize` images may have any size: training resizes a random crop (Szegedy et al. 2014, arXiv 1409.4842,
-    6), the others the shorter side before a centre crop. Raises UserWarning if Albumentations ignores an argument.
+    6), the others the shorter side before a centre crop. `own` replaces the training's crop, flip and hole; see
+    `fit_augment`, which may raise UserError. Raises UserWarning if Albumentations ignores an argument.
     """
     h, w = size
     pad_h, pad_w = round(recipe.pad * h), round(recipe.pad * w)
@@ -50,6 +54,8 @@ def get_transforms(recipe: Recipe, size: tuple[int, int], resize: bool = False) 
             augment += [A.HorizontalFlip(p=recipe.flip)]
         if recipe.hole:
             cutout += [A.CoarseDropout((1, 1), (hole_h, hole_h), (hole_w, hole_w), fill=0, p=1.0)]
+        if own:
+            augment, cutout = fit_augment(own, size, augment[:1] if resize else []), []
         return A.Compose([*augment, normalize, *cutout, to_tensor]), A.Compose([*centre, normalize, to_tensor])
 
 

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
+import albumentations as A
 import numpy as np
 import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
@@ -21,6 +23,7 @@ from data.batched_loader import BatchedDL
 from data.duplicates import count_duplicates, find_duplicates
 from data.fingerprint import fingerprint_files
 from data.listing import Labels
+from data.own_augment import as_text, load_augment, read_augment
 from data.seeded_loader import ImageDL
 from data.sizes import USUAL, format_size
 from data.sources import find_images
@@ -39,6 +42,7 @@ def get_dls(
     num_workers: int | None = None,
     skip_bad: bool = False,
     size: int | None = None,
+    augment: A.Compose | str | None = None,
 ) -> DataLoaders:
     """Make DataLoaders of `path` (any value that `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]` for test.
 
@@ -50,9 +54,17 @@ def get_dls(
     images of each class. `dls.unlabelled` lists images without labels, to predict. `dls.left_out` lists the files that
     `skip_bad` left out, with reasons. `dls.duplicates` lists the duplicate images (see `find_duplicates`); a printed
     line counts them. `dls.fingerprint` is the fingerprint of all files, in the loaders' order. `dls.seconds` is how
-    long this took. Raises UserError if the images can't be used or are too few.
+    long this took.
+
+    `augment` replaces the recipe's crop, flip and hole in training: 'light', 'strong', a file that `A.save` wrote, or
+    an `A.Compose` without Normalize and ToTensorV2, which are added. Raises UserError if it can't be used, or if the
+    images can't be used or are too few.
     """
     start, recipe = perf_counter(), recipe or recipe_for(path)
+    if augment is not None:
+        saved = as_text(augment) if isinstance(augment, A.Compose) else read_augment(augment)
+        recipe = replace(recipe, augment=saved)
+    own = augment if isinstance(augment, A.Compose) else load_augment(recipe.augment)
     images = find_images(path, skip_bad, size or recipe.side or (USUAL if recipe.pretrained else None))
     subsets, on_gpu = _subsets(images, recipe, valid, fraction, seed), default_device().type == 'cuda'
     train, held, test = subsets
@@ -62,7 +74,7 @@ def get_dls(
     if bs % max(num_distrib(), 1):
         raise UserError(f"bs {bs} can't be shared evenly by {num_distrib()} processes: choose a multiple of that")
 
-    composes, dl_kwargs = get_transforms(recipe, images.size, images.resized), None
+    composes, dl_kwargs = get_transforms(recipe, images.size, images.resized, own), None
     batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
     if images.resized:
         print(f'images are cropped and resized to {format_size(images.size)}, one by one (--size chooses another size)')

@@ -98,7 +98,7 @@ def test_interrupting_the_imports_exits_with_130(script, arguments, signum, tmp_
 
 OPTIONS = [
     'version', 'data', 'size', 'valid', 'fraction', 'workers', 'skip-bad', 'no-skip-bad', 'recipe', 'arch',
-    'pretrained', 'no-pretrained', 'weights', 'epochs', 'bs', 'lr', 'early-stop', 'mixup', 'weight-classes',
+    'pretrained', 'no-pretrained', 'weights', 'epochs', 'bs', 'lr', 'augment', 'early-stop', 'mixup', 'weight-classes',
     'no-weight-classes', 'seed', 'compile', 'no-compile', 'out', 'name',
     'checkpoint-minutes', 'keep-checkpoints', 'no-keep-checkpoints', 'track', 'config', 'resume', 'review',
 ]  # fmt: skip

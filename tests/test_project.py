@@ -27,6 +27,7 @@ def test_requirements_contain_the_imported_packages():
         'sklearn': 'scikit-learn',
         'PIL': 'pillow',
         'cv2': 'albumentations',
+        'yaml': 'albumentations',
         'numpy': 'torch',
         'scipy': 'scikit-learn',
         'markupsafe': 'jinja2',
