@@ -77,23 +77,25 @@ def check_images(path: Path, skip_bad: bool = False, size: int | None = None) ->
         for split, by_class in listing.files.items()
     }
     train, valid, test = (found.get(split, []) for split in ('train', 'valid', 'test'))
-    missing, n = 'there is no test/', len(listing.unlabelled)
-    if n:
-        missing = f'test/ has no class folders, so its {n:,} images are predicted, not scored'
-    if not test:
-        n, what = round(TEST_SHARE * len(train)), f'a test set of {TEST_SHARE:.0%}'
-        train, test = split_off(train, listing.label, n, 0, what)
-        if untested := {*classes} - {*map(listing.label, test)}:
-            raise UserError(f'{_place(listing, "train", min(untested))} has too few images for {what}: add some')
-        total = len(train + test)
-        notes = [f'{missing}: {n:,} of the {total:,} images are the test set, the same in every run']
-    elif listing.test_name != 'test':
-        notes = [f'{missing}: the {len(test):,} images of {listing.test_name}/ are the test set']
-    else:
-        notes = []
+    train, test, notes = _with_test_set(listing, train, test)
     return Images(
         path, train, valid, test, classes, chosen, resized, notes, bad, listing.unlabelled, listing.label, checked
     )
+
+
+def _with_test_set(listing: Listing, train: list[Path], test: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
+    """Return `train`, less a fifth of each class if there is no `test`, the test set, and lines about its origin."""
+    why = 'there is no test/'
+    if listing.unlabelled:
+        why = f'test/ has no class folders, so its {len(listing.unlabelled):,} images are predicted, not scored'
+    if test:
+        val = f'{why}: the {len(test):,} images of {listing.test_name}/ are the test set'
+        return train, test, [] if listing.test_name == 'test' else [val]
+    what, total = f'a test set of {TEST_SHARE:.0%}', len(train)
+    train, test = split_off(train, listing.label, round(TEST_SHARE * total), 0, what)
+    if untested := {*listing.classes} - {*map(listing.label, test)}:
+        raise UserError(f'{_place(listing, "train", min(untested))} has too few images for {what}: add some')
+    return train, test, [f'{why}: {len(test):,} of the {total:,} images are the test set, the same in every run']
 
 
 def _used(listing: Listing, split: str, name: str, files: list[Path], sizes: dict[Path, Size]) -> list[Path]:

@@ -125,9 +125,9 @@ def _write_review(
     }
     write_json(learn.path / 'summary.json', summary)
     write_card(interp, summary)
-    write_report(interp, learn.path)
     if dls.unlabelled:
         write_predictions(learn.path, dls.path, dls.unlabelled)
+    write_report(interp, learn.path)
     summary['phases']['review'] = round(perf_counter() - begun, 1)
     write_json(learn.path / 'summary.json', summary)
     print('{:20} {:>9}'.format('', 'this run') + ' course project (CIFAR-10)' * bool(course))
