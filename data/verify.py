@@ -10,7 +10,7 @@ from data.decode import check_file
 from data.examine import Checked, examine
 from data.layout import find_classes, find_splits, visible
 from data.limits import BadImage
-from data.sizes import Size, choose_size, find_odd_sizes
+from data.sizes import Plan, Size, choose_size, find_odd_sizes
 from data.split import split_off
 from runtime.csv_file import write_csv
 from runtime.errors import UserError, printable
@@ -44,18 +44,19 @@ class BadImages(UserError):
         self.bad = bad
 
 
-def check_images(path: Path, skip_bad: bool = False, size: int | None = None) -> Images:
+def check_images(path: Path, skip_bad: bool = False, size: int | None = None, side: int | None = None) -> Images:
     """List and decode the images of `path`, ignoring hidden files and files outside class folders.
 
     `data.layout` describes the folder layouts; `data.sizes` chooses the size, unless `size` gives the side of square
-    images. Without a test set, a fifth of each class becomes it, the same for every seed. Raises `BadImages` for files
-    that are unreadable, damaged or of an odd size, unless `skip_bad`. Raises `UserError` for an unknown layout, a class
-    that is missing or empty in a split, and fewer than two classes.
+    images. Pixels are kept as `data.sizes.Plan` says for `size` and `side`. Without a test set, a fifth of each class
+    becomes it, the same for every seed. Raises `BadImages` for files that are unreadable, damaged or of an odd size,
+    unless `skip_bad`. Raises `UserError` for an unknown layout, a class that is missing or empty in a split, and fewer
+    than two classes.
     """
     splits = find_splits(path)
     classes = find_classes(path, splits)
     listed = {split / name: visible(split / name) for split in splits.values() for name in classes}
-    checked = examine(path, [file for files in listed.values() for file in files], size)
+    checked = examine(path, [file for files in listed.values() for file in files], Plan(size, side))
     sizes, bad = _sort(checked)
     chosen, resized = choose_size(sizes, size)
     bad = sorted(bad + find_odd_sizes(sizes, chosen, resized))
@@ -104,7 +105,7 @@ def _sort(checked: Checked) -> tuple[dict[Path, Size], list[tuple[Path, str]]]:
     sizes, bad, cache = {}, [], checked.cache
     for file, content in checked.contents.items():
         if content in cache.good:
-            height, width, _ = cache.good[content]
+            height, width, *_ = cache.good[content]
             sizes[file] = height, width
         else:
             bad.append((file, cache.bad[content] if content else _why_unreadable(file)))
