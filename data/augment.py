@@ -60,9 +60,8 @@ def get_transforms(
 
 def split_transforms(compose: A.Compose) -> tuple[A.Compose, A.Compose]:
     """Split `compose` before its Normalize: the first part is for single images, the second for batches of one size."""
-    transforms = list(compose.transforms)
-    at = next(i for i, t in enumerate(transforms) if isinstance(t, A.Normalize))
-    return A.Compose([*transforms[:at], A.ToTensorV2()]), A.Compose(transforms[at:])
+    at = next(i for i, t in enumerate(compose.transforms) if isinstance(t, A.Normalize))
+    return A.Compose(compose.transforms[:at]), A.Compose(compose.transforms[at:])
 
 
 class OpenImage(DisplayedTransform):
@@ -128,7 +127,7 @@ class AlbumentationsTransform(RandTransform):
     """
 
     split_idx, order = None, 2  # fastai's Resize has 1, its ToTensor 5
-    key: Sequence[int] | None = None  # seeds the next training augmentation; without a key Python's `random` does
+    key: Sequence[int] | int | None = None  # seeds the next training augmentation; without a key Python's `random` does
 
     def __init__(self, train: A.Compose, valid: A.Compose):
         super().__init__(p=1.0)
@@ -138,8 +137,8 @@ class AlbumentationsTransform(RandTransform):
     def before_call(self, b, split_idx: int | None) -> None:
         self.split = split_idx
 
-    def augmented(self, image: np.ndarray, split_idx: int | None) -> Tensor:
-        """Return the output of the Compose for `image`, H x W x 3, uint8."""
+    def augmented(self, image: np.ndarray, split_idx: int | None) -> Tensor | np.ndarray:
+        """Return the output of the Compose for `image`, H x W x 3, uint8: an array if it has no ToTensorV2."""
         compose = self.train if split_idx == 0 else self.valid
         if compose is self.train:
             # each worker gets the same copy of the Compose's own random state in each epoch
@@ -149,6 +148,7 @@ class AlbumentationsTransform(RandTransform):
 
     def encodes(self, x: PILImage) -> TensorImage:
         x = self.augmented(np.asarray(x), self.split)
+        x = torch.from_numpy(x.transpose(2, 0, 1)) if isinstance(x, np.ndarray) else x
         return NormalizedImage(x) if self.normalize else FloatImage(x) if x.is_floating_point() else TensorImage(x)
 
     def decodes(self, x: TensorImage) -> TensorImage:

@@ -182,7 +182,9 @@ def test_images_without_pixels(folder):
 
 def test_images_of_several_sizes(folder):
     pixels = [bytes(range(100, 118)), None, bytes(range(6)), bytes(range(50, 56))]
-    results = [('a', (2, 3), pixels[0], 0), ('b', (9, 9), None, 0), ('c', (4, 8), pixels[2], 1), ('d', (2, 1), pixels[3], 2)]
+    results = [
+        ('a', (2, 3), pixels[0], 0), ('b', (9, 9), None, 0), ('c', (4, 8), pixels[2], 1), ('d', (2, 1), pixels[3], 2),
+    ]  # fmt: skip
     write_cache(folder, results)
     cache = load_cache(folder)
     assert cache.good == {'a': [2, 3, 0, 0], 'b': [9, 9, None, 0], 'c': [4, 8, 18, 1], 'd': [2, 1, 24, 2]}
