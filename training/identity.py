@@ -68,7 +68,7 @@ def _differences(theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
         if theirs.get(name, mine[name]) != mine[name]:
             found.append(f'{name} {theirs[name]}, here {mine[name]}')
     theirs_pixels = theirs.get('pixels', PIXELS[0])  # earlier checkpoints have none
-    if mine['pixels'] and theirs_pixels != mine['pixels']:
+    if mine['pixels'] and theirs_pixels not in (None, mine['pixels']):
         found.append(f"the images' pixels {theirs_pixels}, here {mine['pixels']} (get_dls has the argument pixels)")
     if 'recipe' in theirs:
         before, now = Recipe.from_dict(theirs['recipe']), Recipe.from_dict(mine['recipe'])
