@@ -1,6 +1,6 @@
 """Resize images with torch's antialiased filters: as good as OpenCV's INTER_AREA, in a fifth of the time.
 
-The filters are Pillow's: `tests/data/test_antialias.py` finds no value that differs by more than 1 of 255.
+The filters are Pillow's: in `tests/data/test_antialias.py` no value differs by more than 1 of 255.
 """
 
 import albumentations as A
