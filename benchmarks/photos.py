@@ -49,6 +49,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
+SIZES = (500, 375, 1), (3000, 2000, 5)  # width, height, and by what the number of photographs is divided
 SIDE, SCALE, (MEAN, STD) = 224, (PLATEAU.min_scale, 1.0), imagenet_stats
 RECIPE = replace(PLATEAU, hole=0.0, mean=tuple(MEAN), std=tuple(STD), schedule='triangle', valid=0.0)
 PEER = 'torchvision v2, its own decoder'
@@ -155,8 +156,8 @@ def main(
     with TemporaryDirectory() as tmp:
         os.environ['FASTAI_HOME'] = tmp
         fastai_cfg.cache_clear()
-        for width, height, number in ((500, 375, n), (3000, 2000, n // 5)):
-            root = write_photographs(Path(tmp, f'{width}x{height}'), width, height, number)
+        for width, height, fewer in SIZES:
+            root = write_photographs(Path(tmp, f'{width}x{height}'), width, height, n // fewer)
             files = sorted(root.glob('train/*/*.jpg'))
             make = partial(get_dls, root, RECIPE, bs=bs, size=SIDE, num_workers=workers)
             load = partial(DataLoader, batch_size=bs, shuffle=True, num_workers=workers)

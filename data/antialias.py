@@ -1,4 +1,4 @@
-"""Resize images with torch's antialiased filters: as good as OpenCV's INTER_AREA, in a fifth of the time.
+"""Resize images with torch's antialiased filters: as good as OpenCV's INTER_AREA, in a third of the time.
 
 The filters are Pillow's: in `tests/data/test_antialias.py` no value differs by more than 1 of 255.
 """

@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_images
 from config.recipes import PLATEAU
 from data.antialias import RandomResizedCrop, resize, shrink
 from data.augment import get_transforms
+from data.decode import open_shrunk
 
 FILTERS = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
 
@@ -77,6 +78,21 @@ def test_a_photograph_that_was_shrunk_looks_the_same(photographs, size, side):
         assert 0 < changes.mean() < 1
         assert np.quantile(changes, 0.99) <= 6
         assert changes.max() <= 15
+
+
+@pytest.mark.parametrize(('size', 'side'), [(64, 109), (96, 163)])
+def test_a_jpeg_that_is_decoded_at_half_its_size_looks_the_same(photographs, tmp_path, size, side):
+    valid = A.Compose(get_transforms(PLATEAU, (size, size), True, 'cached-1')[1].transforms[:-2])
+    for image in photographs:
+        Image.fromarray(image).save(tmp_path / 'a.jpg', quality=90)
+        with Image.open(tmp_path / 'a.jpg') as im:
+            whole = valid(image=np.array(im))['image']
+            im = Image.open(tmp_path / 'a.jpg')
+            im.draft(None, (side, side))
+            assert im.size == (320, 214)
+        changes = difference(valid(image=open_shrunk(tmp_path / 'a.jpg', side))['image'], whole)
+        assert changes.mean() < 2.5
+        assert np.quantile(changes, 0.99) <= 15
 
 
 def test_the_centre_of_a_photograph_is_that_of_earlier_runs(photographs):
