@@ -12,6 +12,9 @@ from runtime.errors import UserError
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels. The network halves a small image three times, and Grad-CAM needs 2x2
 TRACKERS = 'none', 'tensorboard', 'wandb'
 BUNDLED = 'cifar10', 'digits'  # what `--data` may name besides a path
+# How images that are resized become pixels. 'direct', for earlier runs, which have no entry: crops are resized with
+# OpenCV's INTER_AREA. 'cached-1': images are shrunk once, and crops are resized with torch's filter (`data.antialias`).
+PIXELS = 'direct', 'cached-1'
 # These options don't affect the result, so `--resume` may change them. (Images are compared by their content.)
 RESUME_MAY_CHANGE = 'data', 'workers', 'checkpoint_minutes', 'keep_checkpoints', 'track'
 
@@ -27,6 +30,7 @@ class Config:
     """The options of a run. An invalid value raises UserError, which names the option."""
 
     recipe: Recipe = PLATEAU
+    pixels: str = PIXELS[-1]  # not an option: it keeps the results of earlier runs
     data: str = _option(
         'cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or images in a folder, .tgz, .zip or CSV'
     )
@@ -56,6 +60,7 @@ class Config:
             value = getattr(self, option.name)
             if option.metadata and not (value is None and option.default is None):
                 check(option.name, option.metadata['values'], value)
+        refuse_unknown(self.pixels)
 
     def as_json(self) -> dict[str, Any]:
         """The part of a config.json that `from_json` reads."""
@@ -66,7 +71,7 @@ class Config:
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> 'Config':
         """Read what `as_json` of this or an earlier version wrote; TypeError, KeyError or ValueError if invalid."""
-        options = dict(saved['options'])
+        options = {'pixels': PIXELS[0], **saved['options']}
         check('recipe', RECIPE_NAME.metadata['values'], options['recipe'])
         recipe = Recipe.from_dict({**saved['recipe'], 'name': options.pop('recipe')})
         # earlier versions kept these among the options, and in the recipe too, but for the learning rate
@@ -115,6 +120,12 @@ OVERRIDES = {
     ),
 }  # fmt: skip
 RECIPE_NAME = _option('auto', Choice(['auto', *RECIPES]), 'recipe', 'how to train; auto: by images and hardware')
+
+
+def refuse_unknown(pixels: str) -> None:
+    """Raise UserError if `pixels` isn't one of PIXELS."""
+    if pixels not in PIXELS:
+        raise UserError(f'pixels {pixels!r}: this version only knows {" and ".join(map(repr, PIXELS))}')
 
 
 def check(name: str, values: Any, value: Any) -> None:

@@ -14,26 +14,26 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from config.recipes import Recipe
+from data.antialias import RandomResizedCrop, SmallestMaxSize, shrink
 from data.batched.compose import BatchedCompose
 from data.decode import open_rgb, read_any
 from data.limits import BadImage
 from data.own_augment import fit_augment
-from data.sizes import Size, find_odd_sizes
+from data.sizes import CENTRE, Size, find_odd_sizes
 from runtime.errors import UserError
 
 BILINEAR = Image.Resampling.BILINEAR  # averages over all source pixels, unlike OpenCV's
 
-CENTRE = 0.875  # share of the resized shorter side that the centre crop keeps: 224 of 256, as in torchvision and timm
-
 
 def get_transforms(
-    recipe: Recipe, size: tuple[int, int], resize: bool = False, own: A.Compose | None = None
+    recipe: Recipe, size: tuple[int, int], resize: bool = False, own: A.Compose | None = None, pixels: str = 'direct'
 ) -> tuple[A.Compose, A.Compose]:
     """Return the recipe's transforms for images of `size` (height, width): for training, and for validation and test.
 
     With `resize` images may have any size: training resizes a random crop (Szegedy et al. 2014, arXiv 1409.4842,
-    6), the others the shorter side before a centre crop. `own` replaces the training's crop, flip and hole; see
-    `fit_augment`, which may raise UserError. Raises UserWarning if Albumentations ignores an argument.
+    6), the others the shorter side before a centre crop; `pixels` is one of `config.options.PIXELS`. `own` replaces the
+    training's crop, flip and hole; see `fit_augment`, which may raise UserError. Raises UserWarning if Albumentations
+    ignores an argument.
     """
     h, w = size
     pad_h, pad_w = round(recipe.pad * h), round(recipe.pad * w)
@@ -42,7 +42,10 @@ def get_transforms(
         warnings.simplefilter('error', UserWarning)
         normalize, to_tensor = A.Normalize(recipe.mean, recipe.std), A.ToTensorV2()
         augment, centre, cutout = [], [], []
-        if resize:
+        if resize and pixels != 'direct':
+            augment += [RandomResizedCrop(size, scale=(recipe.min_scale, 1.0))]
+            centre += [SmallestMaxSize(round(max(size) / CENTRE)), A.CenterCrop(h, w)]
+        elif resize:
             area = {'area_for_downscale': 'image'}  # linear interpolation would skip pixels when downscaling
             augment += [A.RandomResizedCrop(size, scale=(recipe.min_scale, 1.0), **area)]
             centre += [A.SmallestMaxSize(round(max(size) / CENTRE), **area), A.CenterCrop(h, w)]
@@ -59,19 +62,27 @@ def get_transforms(
         return A.Compose([*augment, normalize, *cutout, to_tensor]), A.Compose([*centre, normalize, to_tensor])
 
 
+def split_transforms(compose: A.Compose) -> tuple[A.Compose, A.Compose]:
+    """Split `compose` before its Normalize: the first part is for single images, the second for batches of one size."""
+    at = next(i for i, t in enumerate(compose.transforms) if isinstance(t, A.Normalize))
+    return A.Compose(compose.transforms[:at]), A.Compose(compose.transforms[at:])
+
+
 class OpenImage(DisplayedTransform):
     """Open a file, or another input of `learn.predict`, as a PILImage for the other transforms.
 
     If those resize (`resized`), a JPEG is decoded no larger than they need. Otherwise an image of another size than
     `size` (height, width), possible only in prediction, is scaled until it covers `size`, keeping its proportions, and
-    cropped at the centre. `check` checks files when they are opened; by default they were checked before.
+    cropped at the centre. With `side` every image is shrunk to it: see `data.antialias.shrink`. `check` checks files
+    when they are opened; by default they were checked before.
     """
 
     input_types = str, Path, bytes, np.ndarray, Image.Image  # `learn.predict` looks this up
 
-    def __init__(self, size: Size, resized: bool, check: bool = False):
-        self.size, self.resized, self.check = size, resized, check
-        self.shorter = 2 * max(size) if resized else None  # so that a crop of a quarter of the area isn't enlarged
+    def __init__(self, size: Size, resized: bool, check: bool = False, side: int | None = None):
+        self.size, self.resized, self.check, self.side = size, resized, check, side
+        # twice the size: so that a crop of a quarter of the area isn't enlarged
+        self.shorter = side or (2 * max(size) if resized else None)
 
     def encodes(self, item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:
         """Decode as RGB. Raises UserError if a checked file has changed; `BadImage` if another item can't be used."""
@@ -84,6 +95,8 @@ class OpenImage(DisplayedTransform):
                 raise UserError(f'{item} has changed since it was checked: {e}') from e
         if self.resized and self.check and (odd := find_odd_sizes({Path(): image.shape}, self.size, True)):
             raise BadImage(odd[0][1])
+        if self.side:
+            return PILImage.create(shrink(np.asarray(image), self.side))
         if self.resized or image.shape == self.size:
             return image
         # fastai's own crop can round to zero pixels for an image one pixel wide
@@ -118,7 +131,7 @@ class AlbumentationsTransform(RandTransform):
     """
 
     split_idx, order = None, 2  # fastai's Resize has 1, its ToTensor 5
-    key: Sequence[int] | None = None  # seeds the next training augmentation; without a key Python's `random` does
+    key: Sequence[int] | int | None = None  # seeds the next training augmentation; without a key Python's `random` does
 
     def __init__(self, train: A.Compose, valid: A.Compose):
         super().__init__(p=1.0)
@@ -126,14 +139,20 @@ class AlbumentationsTransform(RandTransform):
         self.normalize = next((t for t in valid.transforms if isinstance(t, A.Normalize)), None)
 
     def before_call(self, b, split_idx: int | None) -> None:
-        self.compose = self.train if split_idx == 0 else self.valid
+        self.split = split_idx
 
-    def encodes(self, x: PILImage) -> TensorImage:
-        if self.compose is self.train:
+    def augmented(self, image: np.ndarray, split_idx: int | None) -> Tensor | np.ndarray:
+        """Return the output of the Compose for `image`, H x W x 3, uint8: an array if it has no ToTensorV2."""
+        compose = self.train if split_idx == 0 else self.valid
+        if compose is self.train:
             # each worker gets the same copy of the Compose's own random state in each epoch
             key, self.key = self.key or (random.getrandbits(64),), None
             self.train.set_random_state(np.random.default_rng(key), random.Random(str(key)))
-        x = self.compose(image=np.asarray(x))['image']
+        return compose(image=image)['image']
+
+    def encodes(self, x: PILImage) -> TensorImage:
+        x = self.augmented(np.asarray(x), self.split)
+        x = torch.from_numpy(x.transpose(2, 0, 1)) if isinstance(x, np.ndarray) else x
         return NormalizedImage(x) if self.normalize else FloatImage(x) if x.is_floating_point() else TensorImage(x)
 
     def decodes(self, x: TensorImage) -> TensorImage:

@@ -16,7 +16,7 @@ class BatchedDL(SeededDL):
     """A SeededDL that augments whole batches, with the `BatchedTransform` among its batch transforms.
 
     A batch is (images, labels, random draws); the transform consumes the draws. `pixels` and `labels` (class indices)
-    hold all items of `dataset` in order: whole batches are then read from them without work per item. With
+    hold all items of `dataset` in order: whole batches are then read from them, without fastai's work per item. With
     `alternating_flip` every second epoch flips exactly the images that the epoch before didn't, so that two epochs show
     both versions: Jordan 2024, arXiv 2404.00498, 3.6.
     """
@@ -51,12 +51,11 @@ class BatchedDL(SeededDL):
         super().before_iter()
         self.tables = {}
 
-    def draws(self, idxs: list[int]) -> Tensor:
-        """Return the draws of the items `idxs`: int64, N x columns. A repeated item gets new draws."""
-        if len({*idxs}) == len(idxs) and self.seen.keys().isdisjoint(idxs):
-            self.seen.update(idxs)
+    def draws(self, idxs: list[int], times: list[int]) -> Tensor:
+        """Return the draws of the items `idxs`: int64, N x columns. `times` are those of `times_seen`."""
+        if not any(times):
             return torch.from_numpy(self._table(0)[idxs])
-        return torch.from_numpy(np.stack([self._table(self.times_seen(i))[i] for i in idxs]))
+        return torch.from_numpy(np.stack([self._table(time)[i] for i, time in zip(idxs, times, strict=True)]))
 
     def _table(self, time: int) -> np.ndarray:
         if time not in self.tables:
@@ -70,8 +69,13 @@ class BatchedDL(SeededDL):
         return self.tables[time]
 
     def do_item(self, s):
-        item = super().do_item(s)
-        return (*item, self.draws([s or 0])[0])
+        i, times = s or 0, self.times_seen([s or 0])
+        self.give_key(i, *times)
+        return (*super().do_item(s), self.draws([i], times)[0])
+
+    def images(self, idxs: list[int], times: list[int]) -> Tensor:
+        """Return the items `idxs` from `pixels`: uint8, N x 3 x H x W."""
+        return torch.from_numpy(self.pixels[idxs])
 
     def create_batches(self, samps: Iterable[int]) -> Iterator[tuple]:
         """Yield batches of the items `samps`: pixels (uint8, N x 3 x H x W), labels and draws."""
@@ -83,5 +87,6 @@ class BatchedDL(SeededDL):
                 del idxs[len(idxs) // self.bs * self.bs :]
             if not idxs:
                 return
-            x, y = TensorImage(torch.from_numpy(self.pixels[idxs])), TensorCategory(self.labels[idxs])
-            yield x, y, self.draws(idxs)
+            times = self.times_seen(idxs)
+            x, y = TensorImage(self.images(idxs, times)), TensorCategory(self.labels[idxs])
+            yield x, y, self.draws(idxs, times)

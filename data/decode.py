@@ -1,7 +1,6 @@
 """Decode an image from any source as 8-bit RGB, or refuse it with a readable reason."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +9,9 @@ from fastai.vision.core import PILImage
 from PIL import ExifTags, Image, ImageFile
 from PIL.Image import Transpose
 
+from data.antialias import shrink
 from data.damage import check_damage, check_entry, refusing
+from data.jpeg import decode_jpeg
 from data.limits import MAX_EXIF, BadImage, opened
 from data.sizes import Size
 
@@ -36,6 +37,20 @@ def _decode(im: Image.Image, shorter: int | None) -> PILImage:
     if shorter:
         im.draft(None, (shorter, shorter))  # only affects JPEGs
     return to_rgb(im, close=True)
+
+
+def open_shrunk(file: str | Path, side: int) -> np.ndarray:
+    """Decode `file` like `open_rgb`, and `shrink` it to `side`: RGB, H x W x 3, uint8."""
+    with opened(file) as im:
+        pixels = _decode_jpeg(im, file, side)
+        return shrink(np.asarray(_decode(im, side)) if pixels is None else pixels, side)
+
+
+def _decode_jpeg(im: Image.Image, file: str | Path, shorter: int) -> np.ndarray | None:
+    """Return the pixels of `_decode`, upright, by OpenCV; None if only Pillow can decode them."""
+    pixels = decode_jpeg(im, file, shorter)
+    turn = None if pixels is None else TURNS.get(_orientation(im))
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
 def to_rgb(im: Image.Image, close: bool = False) -> PILImage:
@@ -66,35 +81,39 @@ def _orientation(im: Image.Image) -> int:
     return im.getexif().get(ExifTags.Base.Orientation, 1)
 
 
-def check_file(file: Path, keeps: Callable[[Size], bool] = lambda size: False) -> tuple[Size, PILImage | None]:
-    """Return the height and width of the upright image `file`, and the image if it `keeps` images of this size.
+def check_file(
+    file: Path, side_for: Callable[[Size], int | None] = lambda size: None
+) -> tuple[Size, np.ndarray | None]:
+    """Return the height and width of the upright image `file`, and its pixels: RGB, H x W x 3, uint8.
 
-    Raises `BadImage` if it is unreadable or damaged. Some formats show damage: PNG has checksums, and damaged JPEG code
-    words are often invalid. In other formats, and in parts of a JPEG, a changed byte gives just another valid image,
-    which no reader can detect. `keeps` must treat height and width alike: the image may have to be turned.
+    `side_for` returns for a size: None if the pixels aren't needed, 0 for all pixels, or the side for `shrink`. It must
+    treat height and width alike: the image may have to be turned. Raises `BadImage` if `file` is unreadable or damaged.
+    Some formats show damage: PNG has checksums, and damaged JPEG code words are often invalid. In other formats, and in
+    parts of a JPEG, a changed byte gives just another valid image, which no reader can detect.
     """
-    with _checked(file) as im:
-        size = im.size
-        if keeps(size) or not im.draft(None, (CHECKED, CHECKED)):
-            image = to_rgb(im, close=True)
-            return image.shape, image if keeps(image.shape) else None
-        to_rgb(im, close=True)
-        return size if _orientation(im) in range(5, 9) else size[::-1], None
+    check_entry(file)
+    with refusing() as printed, opened(file) as im:
+        stored, side = im.size[::-1], side_for(im.size)
+        if side and (pixels := _decode_jpeg(im, file, side)) is not None and not printed():
+            return _upright(im, stored), shrink(pixels, side)
+        check_damage(im, file, printed)
+        is_reduced = side != 0 and im.draft(None, 2 * (side or CHECKED,))
+        pixels = np.asarray(to_rgb(im, close=True))
+        size = _upright(im, stored) if is_reduced else pixels.shape[:2]
+        side = side_for(size)
+        return size, None if side is None else shrink(pixels, side) if side else pixels
+
+
+def _upright(im: Image.Image, stored: Size) -> Size:
+    return stored[::-1] if _orientation(im) in range(5, 9) else stored
 
 
 def read_image(file: Path, shorter: int | None = None) -> PILImage:
     """Decode an unchecked file like `open_rgb`; raises `BadImage` as `check_file` does."""
-    with _checked(file) as im:
-        return _decode(im, shorter)
-
-
-@contextmanager
-def _checked(file: Path) -> Iterator[Image.Image]:
-    """Open `file` and look for damage; every exception becomes `BadImage`."""
     check_entry(file)
     with refusing() as printed, opened(file) as im:
         check_damage(im, file, printed)
-        yield im
+        return _decode(im, shorter)
 
 
 def read_any(item: str | Path | bytes | np.ndarray | Image.Image, shorter: int | None = None) -> PILImage:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -15,17 +16,18 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import default_device, num_distrib
 from fastcore.basics import defaults
 
-from config.options import Config
+from config.options import PIXELS, Config, refuse_unknown
 from config.recipes import Recipe, recipe_for
-from data.augment import AlbumentationsTransform, BatchedTransform, OpenImage, get_transforms
+from data.augment import AlbumentationsTransform, BatchedTransform, OpenImage, get_transforms, split_transforms
 from data.batched.compose import Unbatchable
 from data.batched_loader import BatchedDL
 from data.duplicates import count_duplicates, find_duplicates
 from data.fingerprint import fingerprint_files
 from data.listing import Labels
 from data.own_augment import as_text, load_augment, read_augment
+from data.photo_loader import PhotoDL
 from data.seeded_loader import ImageDL
-from data.sizes import USUAL, format_size
+from data.sizes import USUAL, format_size, side_to_keep
 from data.sources import find_images
 from data.split import split_off
 from data.verify import Images, count_classes
@@ -43,6 +45,7 @@ def get_dls(
     skip_bad: bool = False,
     size: int | None = None,
     augment: A.Compose | str | None = None,
+    pixels: str = PIXELS[-1],
 ) -> DataLoaders:
     """Make DataLoaders of `path` (any value that `find_images` takes): `dls.train`, `dls.valid`, and `dls[2]` for test.
 
@@ -50,22 +53,25 @@ def get_dls(
     `fraction` is the share of the training images to keep. The validation set comes with `path`; otherwise it is a
     share `valid` of the kept images, stratified by class. `valid='test'` validates on the test set, `valid=0` on none.
     Batches are normalised images, N x 3 x H x W, and class indices. `dls.size` is (H, W): `size` or the size that
-    `data.sizes` chooses; `dls.resized` tells whether images are resized to it. `dls.class_counts` counts the training
-    images of each class. `dls.unlabelled` lists images without labels, to predict. `dls.left_out` lists the files that
-    `skip_bad` left out, with reasons. `dls.duplicates` lists the duplicate images (see `find_duplicates`); a printed
-    line counts them. `dls.fingerprint` is the fingerprint of all files, in the loaders' order. `dls.seconds` is how
-    long this took.
+    `data.sizes` chooses; `dls.resized` tells whether images are resized to it, in the way `pixels`, one of
+    `config.options.PIXELS`. `dls.class_counts` counts the training images of each class. `dls.unlabelled` lists images
+    without labels, to predict. `dls.left_out` lists the files that `skip_bad` left out, with reasons. `dls.duplicates`
+    lists the duplicate images (see `find_duplicates`); a printed line counts them. `dls.fingerprint` is the fingerprint
+    of all files, in the loaders' order. `dls.seconds` is how long this took.
 
     `augment` replaces the recipe's crop, flip and hole in training: 'light', 'strong', a file that `A.save` wrote, or
     an `A.Compose` without Normalize and ToTensorV2, which are added. Raises UserError if it can't be used, or if the
     images can't be used or are too few.
     """
     start, recipe = perf_counter(), recipe or recipe_for(path)
+    refuse_unknown(pixels)
     if augment is not None:
         saved = as_text(augment) if isinstance(augment, A.Compose) else read_augment(augment)
         recipe = replace(recipe, augment=saved)
     own = augment if isinstance(augment, A.Compose) else load_augment(recipe.augment)
-    images = find_images(path, skip_bad, size or recipe.side or (USUAL if recipe.pretrained else None))
+    wanted = size or recipe.side or (USUAL if recipe.pretrained else None)
+    side = None if pixels == 'direct' else side_to_keep(wanted or USUAL, recipe.min_scale)
+    images = find_images(path, skip_bad, wanted, side)
     subsets, on_gpu = _subsets(images, recipe, valid, fraction, seed), default_device().type == 'cuda'
     train, held, test = subsets
     bs = bs or recipe.bs or _fitting_bs(len(train))
@@ -74,9 +80,13 @@ def get_dls(
     if bs % max(num_distrib(), 1):
         raise UserError(f"bs {bs} can't be shared evenly by {num_distrib()} processes: choose a multiple of that")
 
-    composes, dl_kwargs = get_transforms(recipe, images.size, images.resized, own), None
+    composes, dl_kwargs = get_transforms(recipe, images.size, images.resized, own, pixels), None
     batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
     if images.resized:
+        if side:
+            each, batches = zip(*map(split_transforms, composes), strict=True)
+            batch_tfms, item_tfms = BatchedTransform(*batches, images.size), AlbumentationsTransform(*each)
+            dl_kwargs = _all_pixels(images, subsets, side)
         print(f'images are cropped and resized to {format_size(images.size)}, one by one (--size chooses another size)')
     else:
         try:
@@ -84,23 +94,23 @@ def get_dls(
         except Unbatchable as e:
             print(f'augmenting image by image: {e}')
         else:
-            dl_kwargs = _all_decoded(images, subsets)
+            dl_kwargs = _all_pixels(images, subsets, side)
     if num_workers is None:
         # decoded images need no workers; on the CPU the model needs every core
         cpus = defaults.cpus // int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # shared by the launcher's processes
-        num_workers = min(max(cpus, 1), 8) if on_gpu and not dl_kwargs else 0
-    flips = {'alternating_flip': recipe.alternating_flip} if batch_tfms else {}
+        num_workers = min(max(cpus, 1), 8) if on_gpu and (images.resized or not dl_kwargs) else 0
+    flips = {'alternating_flip': recipe.alternating_flip} if batch_tfms and not images.resized else {}
     starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
         blocks=(
-            TransformBlock(type_tfms=OpenImage(images.size, images.resized)),
+            TransformBlock(type_tfms=OpenImage(images.size, images.resized, side=side if images.resized else None)),
             CategoryBlock(vocab=images.classes, sort=False),
         ),
         get_y=images.label,
         splitter=lambda items: [range(*ends) for ends in pairwise(starts)],
         item_tfms=item_tfms,
         batch_tfms=batch_tfms,
-        dl_type=BatchedDL if batch_tfms else ImageDL,
+        dl_type=(PhotoDL if images.resized else BatchedDL) if batch_tfms else ImageDL,
     )
     dls = block.dataloaders(
         [*train, *held, *test],
@@ -113,6 +123,7 @@ def get_dls(
         **flips,
     )
     dls.recipe, dls.size, dls.resized, dls.left_out = recipe, images.size, images.resized, images.bad
+    dls.pixels = pixels
     dls.class_counts = count_classes(map(images.label, train), images.classes)
     dls.unlabelled = images.unlabelled
     contents = images.checked.contents
@@ -128,7 +139,7 @@ def get_dls(
 
 def load_dls(config: Config) -> DataLoaders:
     """Call `get_dls` with the options of a run."""
-    names = 'valid', 'fraction', 'seed', 'skip_bad', 'size'
+    names = 'valid', 'fraction', 'seed', 'skip_bad', 'size', 'pixels'
     options = {name: getattr(config, name) for name in names}
     return get_dls(config.data, config.recipe, num_workers=config.workers, **options)
 
@@ -167,16 +178,18 @@ def _fitting_bs(n: int) -> int:
     return min(n, max(8, min(n // 20, 128))) // processes * processes
 
 
-def _all_decoded(images: Images, subsets: Sequence[list[Path]]) -> list[dict] | None:
-    """Return the decoded pixels and the labels of each subset; None if images are decoded again in each epoch."""
+def _all_pixels(images: Images, subsets: Sequence[list[Path]], side: int | None) -> list[dict] | None:
+    """Return the pixels and the labels of each subset; None if images that aren't resized are decoded in each epoch."""
     if problem := images.checked.problem:
         print(printable(f'images are decoded in each epoch: {problem}'))
+    if images.resized:
+        read = partial(images.checked.photographs, side=side)
+    elif images.checked.problem:
         return None
+    else:
+        read = partial(images.checked.pixels, size=images.size)
     label = {name: i for i, name in enumerate(images.classes)}
     return [
-        {
-            'pixels': images.checked.pixels(subset, images.size),
-            'labels': torch.tensor([label[images.label(file)] for file in subset]),
-        }
+        {'pixels': read(subset), 'labels': torch.tensor([label[images.label(file)] for file in subset])}
         for subset in subsets
     ]

@@ -1,4 +1,4 @@
-"""Keep the results of checking images, and the pixels of small ones, on the disk.
+"""Keep the results of checking images, and their pixels, on the disk.
 
 Each folder of images has one file in fastai's data folder, named by a hash of the folder's path: an uncompressed zip
 archive of the results as JSON, by the SHA-256 of an image's content, and of the pixels, which are memory-mapped.
@@ -11,25 +11,30 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import inf, prod
 from pathlib import Path
+from shutil import disk_usage
 from typing import BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import cv2
 import numpy as np
 import PIL
+import torch
 from fastai.data.external import fastai_path
 from PIL import features
 
-from data.sizes import Size
+from data.sizes import Size, shrunk
 from runtime.errors import UserError
 from runtime.files import fingerprint, remove_parts, replacing
 
 HERE = Path(__file__).parent
-CODE = [HERE / f'{name}.py' for name in ('check_files', 'damage', 'decode', 'limits', 'pixel_cache')]
+NAMES = 'antialias', 'check_files', 'damage', 'decode', 'jpeg', 'limits', 'pixel_cache', 'sizes'
+CODE = [HERE / f'{name}.py' for name in NAMES]
 
-Result = tuple[str, Size | str, bytes | None]  # content's SHA-256; size or reason of a bad image; pixels, if kept
+# content's SHA-256; size, or reason of a bad image; pixels, if kept, and the side to which they were shrunk
+Result = tuple[str, Size | str, bytes | None, int]
+Row = tuple[int, int, int | None, int]  # of `Cache.good`
 
 
 @dataclass(frozen=True)
@@ -49,20 +54,21 @@ class Mapped:
 class Cache:
     """Results by the SHA-256 of an image's content.
 
-    `bad` has reasons; `good` has height, width and the offset in the pixels, None if they aren't kept.
+    `bad` has reasons; `good` has height, width, the offset in the pixels, None if they aren't kept, and the side to
+    which they were shrunk. Those that weren't, side 0, are stored as 3 x H x W, the others as H x W x 3.
     """
 
-    good: dict[str, tuple[int, int, int | None]] = field(default_factory=dict)
+    good: dict[str, Row] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
     mapped: Mapped = field(default_factory=Mapped)
 
     def result(self, content: str) -> Result:
         """Return the result of one image, as it was written."""
         if content in self.bad:
-            return content, self.bad[content], None
-        height, width, start = self.good[content]
-        pixels = None if start is None else self.mapped.pixels[start : start + 3 * height * width]
-        return content, (height, width), pixels
+            return content, self.bad[content], None, 0
+        height, width, start, side = self.good[content]
+        n = 3 * prod(shrunk((height, width), side))
+        return content, (height, width), None if start is None else self.mapped.pixels[start : start + n], side
 
 
 @dataclass
@@ -96,13 +102,13 @@ def write_cache(root: Path, results: Iterable[Result]) -> Cache:
         with ZipFile(part, 'w') as archive:
             archive.comment = _path(root)
             with archive.open('pixels', 'w', force_zip64=True) as f:
-                for content, result, pixels in results:
+                for content, result, pixels, side in results:
                     if isinstance(result, str):
                         bad[content] = result
                     elif pixels is None:
-                        good[content] = *result, None
+                        good[content] = *result, None, 0
                     else:
-                        good[content] = *result, end
+                        good[content] = *result, end, side
                         end += f.write(pixels)
             table = {'made_by': _made_by(), 'good': good, 'bad': bad}
             archive.writestr(ZipInfo('results.json'), json.dumps(table))
@@ -111,17 +117,31 @@ def write_cache(root: Path, results: Iterable[Result]) -> Cache:
     return replace(cache, mapped=replace(cache.mapped, file=file))
 
 
+def free_space() -> float:
+    """Return the free bytes of the disk for results; infinite if unknown: writing them will tell."""
+    try:
+        folder = _folder()
+        return disk_usage(next(parent for parent in (folder, *folder.parents) if parent.is_dir())).free
+    except (OSError, StopIteration):
+        return inf
+
+
 def _path(root: Path) -> bytes:
     return os.fsencode(root.resolve())
 
 
 def _file(root: Path) -> Path:
-    return fastai_path('data') / 'pixels' / f'{hashlib.sha256(_path(root)).hexdigest()[:16]}.zip'
+    return _folder() / f'{hashlib.sha256(_path(root)).hexdigest()[:16]}.zip'
+
+
+def _folder() -> Path:
+    return fastai_path('data') / 'pixels'
 
 
 def _made_by() -> dict[str, str | None]:
     """What the results depend on, besides the content of the images."""
-    versions = {'Pillow': PIL.__version__, 'libjpeg': features.version('libjpeg_turbo'), 'OpenCV': cv2.__version__}
+    jpeg = features.version('libjpeg_turbo')
+    versions = {'Pillow': PIL.__version__, 'libjpeg': jpeg, 'OpenCV': cv2.__version__, 'torch': str(torch.__version__)}
     return {**versions, 'code': fingerprint(HERE, CODE)}
 
 

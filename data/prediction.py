@@ -10,31 +10,38 @@ import torch
 from fastai.vision.all import Categorize, DataLoaders, Datasets, Learner, TensorImage, TfmdLists, chunked, to_device
 from torch import Tensor
 
+from config.options import PIXELS
 from config.recipes import Recipe
 from data.augment import AlbumentationsTransform, OpenImage, get_transforms
 from data.limits import BadImage
 from data.seeded_loader import ImageDL
-from data.sizes import Size
+from data.sizes import Size, side_to_keep
 from runtime.errors import UserError
 from runtime.progress import progress
 
 
 def unseen_dls(
-    recipe: Recipe, classes: Sequence[str], size: Size, resized: bool, device: torch.device | None = None
+    recipe: Recipe,
+    classes: Sequence[str],
+    size: Size,
+    resized: bool,
+    pixels: str = PIXELS[-1],
+    device: torch.device | None = None,
 ) -> DataLoaders:
     """Make empty DataLoaders whose `test_dl(files)` treats images as validation in `get_dls` does.
 
-    `size` and `resized` are the attributes of the loaders used for training; `OpenImage` resizes other images. A file
-    that can't be used raises `BadImage` when it is loaded. `device` defaults to fastai's default device.
+    `size`, `resized` and `pixels` are attributes of the loaders used for training; `OpenImage` resizes other images. A
+    file that can't be used raises `BadImage` when it is loaded. `device` defaults to fastai's default device.
     """
-    _, valid = get_transforms(recipe, size, resized)
+    _, valid = get_transforms(recipe, size, resized, pixels)
+    side = side_to_keep(max(size), recipe.min_scale) if resized and pixels != 'direct' else None
     blank, splits = np.zeros((*size, 3), np.uint8), [[0], [0]]  # fastai infers types from one item
-    images = TfmdLists([blank], [OpenImage(size, resized, check=True)], splits=splits)
+    images = TfmdLists([blank], [OpenImage(size, resized, True, side)], splits=splits)
     labels = TfmdLists([classes[0]], [Categorize(vocab=list(classes), sort=False)], splits=splits)
     options = {'bs': recipe.bs or 64, 'num_workers': 0, 'drop_last': False, 'device': device, 'dl_type': ImageDL}
     dls = Datasets(tls=[images, labels]).dataloaders(after_item=AlbumentationsTransform(valid, valid), **options)
     dls = dls.new_empty()
-    dls.recipe, dls.size, dls.resized = recipe, size, resized
+    dls.recipe, dls.size, dls.resized, dls.pixels = recipe, size, resized, pixels
     return dls
 
 

@@ -61,19 +61,34 @@ class SeededDL(TfmdDL):
         if hasattr(signal, 'alarm'):  # on other systems no signal reaches a whole process group
             signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(60))
 
-    def times_seen(self, s: int | None) -> int:
-        """Count earlier uses of item `s` in this iteration (a sampler may repeat it), in each worker separately."""
-        self.seen[s] += 1
-        return self.seen[s] - 1
+    def times_seen(self, idxs: list[int]) -> list[int]:
+        """Count earlier uses of each item in this iteration (a sampler may repeat it), in each worker separately."""
+        if len({*idxs}) == len(idxs) and self.seen.keys().isdisjoint(idxs):
+            self.seen.update(idxs)
+            return [0] * len(idxs)
+        times = []
+        for i in idxs:
+            times.append(self.seen[i])
+            self.seen[i] += 1
+        return times
+
+    def give_key(self, s: int, time: int) -> AlbumentationsTransform | None:
+        """Key the next draws of the `AlbumentationsTransform` among the item transforms, and return it.
+
+        The draws are those of the item `s` when it is used for the `time`-th time in this iteration.
+        """
+        for tfm in self.after_item.fs:
+            if isinstance(tfm, AlbumentationsTransform):
+                tfm.key = self.seed, self.stream, s, time
+                return tfm
+        return None
 
 
 class ImageDL(SeededDL):
     """A SeededDL that augments image by image, with the `AlbumentationsTransform` among its item transforms."""
 
     def do_item(self, s):
-        for tfm in self.after_item.fs:
-            if isinstance(tfm, AlbumentationsTransform):
-                tfm.key = self.seed, self.stream, s or 0, self.times_seen(s)
+        self.give_key(s or 0, *self.times_seen([s]))
         return super().do_item(s)
 
 

@@ -1,6 +1,9 @@
 """Choose the image size for training: small images of one size keep it, all others are cropped and resized."""
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil, prod
 from pathlib import Path
 
 from config.options import MIN_SIDE
@@ -10,6 +13,7 @@ Size = tuple[int, int]  # height, width
 SMALL = 64  # longest side in pixels of images that are trained unresized, by a network for small images
 USUAL = 224  # side of larger images after resizing; torchvision's networks were trained at this size
 MAX_RATIO = 20  # of the longer side to the shorter: resizing a longer image's shorter side to 256 makes it huge
+CENTRE = 0.875  # share of the resized shorter side that the centre crop keeps: 224 of 256, as in torchvision and timm
 MOST = 0.9  # share of small images that must have one size; the others are then bad images
 
 
@@ -28,6 +32,46 @@ def choose_size(sizes: dict[Path, Size], wanted: int | None) -> tuple[Size, bool
 def may_stay(size: Size, wanted: int | None) -> bool:
     """Whether images of `size` are trained as they are, if enough of the images have it; see `choose_size`."""
     return size == (wanted, wanted) if wanted else max(size) <= SMALL
+
+
+def side_to_keep(side: int, min_scale: float) -> int:
+    """The shorter side of a photograph of which the smallest random crop still has `side` pixels a side.
+
+    That crop has the area `min_scale`: 379 pixels for 224 and 0.35. The centre crop needs less, unless `min_scale` is
+    over 0.77.
+    """
+    return ceil(side / min(min_scale**0.5, CENTRE))
+
+
+def shrunk(size: Size, side: int) -> Size:
+    """The size after shrinking `size` until its shorter side is `side`; 0, or a smaller size, changes nothing."""
+    shorter = min(size)
+    return size if not 0 < side < shorter else tuple(round(length * side / shorter) for length in size)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which pixels of an image are kept: `wanted` as for `choose_size`, `side` as for `shrunk`.
+
+    Without `side` the pixels of images that are resized aren't kept.
+    """
+
+    wanted: int | None = None
+    side: int | None = None
+
+    def side_for(self, size: Size) -> int | None:
+        """Return the side to which an image of `size` is shrunk, 0 if it is kept as it is, None if it isn't kept."""
+        return 0 if may_stay(size, self.wanted) else self.side
+
+    def matches(self, size: Size, side: int) -> bool:
+        """Whether the pixels of an image of `size` that were shrunk to `side` are those to keep."""
+        mine = self.side_for(size)
+        return mine is not None and bool(mine) == bool(side) and shrunk(size, mine) == shrunk(size, side)
+
+    def bytes(self, sizes: Iterable[Size]) -> int:
+        """The bytes of the pixels that are kept of images of these `sizes`."""
+        sides = ((size, n, self.side_for(size)) for size, n in Counter(map(tuple, sizes)).items())
+        return 3 * sum(n * prod(shrunk(size, side)) for size, n, side in sides if side is not None)
 
 
 def find_odd_sizes(sizes: dict[Path, Size], size: Size, resized: bool) -> list[tuple[Path, str]]:

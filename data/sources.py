@@ -23,9 +23,9 @@ from runtime.progress import without_bars_in_logs
 __all__ = ['Images', 'find_images', 'get_source']
 
 
-def find_images(data: str | Path, skip_bad: bool = False, size: int | None = None) -> Images:
+def find_images(data: str | Path, skip_bad: bool = False, size: int | None = None, side: int | None = None) -> Images:
     """Return the checked images of `data`; see `get_source` for its values and `check_images` for the checks."""
-    return check_images(get_source(data), skip_bad, size)
+    return check_images(get_source(data), skip_bad, size, side)
 
 
 def get_source(data: str | Path) -> Path:

@@ -11,7 +11,7 @@ from data.decode import check_file
 from data.examine import Checked, examine
 from data.limits import BadImage
 from data.listing import Listing, list_images
-from data.sizes import Size, choose_size, find_odd_sizes
+from data.sizes import Plan, Size, choose_size, find_odd_sizes
 from data.split import split_off
 from runtime.csv_file import write_csv
 from runtime.errors import UserError, printable
@@ -47,18 +47,18 @@ class BadImages(UserError):
         self.bad = bad
 
 
-def check_images(path: Path, skip_bad: bool = False, size: int | None = None) -> Images:
+def check_images(path: Path, skip_bad: bool = False, size: int | None = None, side: int | None = None) -> Images:
     """List and decode the images of `path`, a folder or a CSV as in `list_images`.
 
     Hidden files and files outside class folders are ignored. `data.sizes` chooses the size, unless `size` gives the
-    side of square images. Without a test set, a fifth of each class becomes it, the same for every seed. Raises
-    `BadImages` for files that are unreadable, damaged or of an odd size, unless `skip_bad`. Raises `UserError` as
-    `list_images`, and for a class without images.
+    side of square images; pixels are kept as `data.sizes.Plan` says for `size` and `side`. Without a test set, a fifth
+    of each class becomes it, the same for every seed. Raises `BadImages` for files that are unreadable, damaged or of
+    an odd size, unless `skip_bad`. Raises `UserError` as `list_images`, and for a class without images.
     """
     listing = list_images(path)
     path, classes = listing.root, listing.classes
     listed = [file for by_class in listing.files.values() for files in by_class.values() for file in files]
-    checked = examine(path, listed, size)
+    checked = examine(path, listed, Plan(size, side))
     sizes, bad = _sort(checked)
     chosen, resized = choose_size(sizes, size)
     bad = sorted(bad + find_odd_sizes(sizes, chosen, resized))
@@ -131,7 +131,7 @@ def _sort(checked: Checked) -> tuple[dict[Path, Size], list[tuple[Path, str]]]:
     sizes, bad, cache = {}, [], checked.cache
     for file, content in checked.contents.items():
         if content in cache.good:
-            height, width, _ = cache.good[content]
+            height, width, *_ = cache.good[content]
             sizes[file] = height, width
         else:
             bad.append((file, cache.bad[content] if content else _why_unreadable(file)))

@@ -119,6 +119,25 @@ def test_host_times_every_loop(monkeypatch, capsys):
     assert all(float(row[1]) > 0 and float(row[2].rstrip('x')) > 0 for row in rows)
 
 
+def test_photos_times_every_loader(monkeypatch, capsys):
+    photos = script('photos')
+    for owner, name in (photos.os, 'sched_setaffinity'), (torch, 'set_num_threads'), (photos.cv2, 'setNumThreads'):
+        monkeypatch.setattr(owner, name, lambda *args: None)
+    monkeypatch.setattr(photos, 'keep_freed_memory', lambda: None)
+    monkeypatch.setattr(photos.defaults, 'cpus', photos.defaults.cpus)
+    monkeypatch.setenv('FASTAI_HOME', 'replaced')
+    monkeypatch.setattr(photos, 'SIZES', ((120, 90, 1), (300, 200, 2)))
+    photos.main(n=16, bs=4, repeats=1)
+    photos.fastai_cfg.cache_clear()
+    printed = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines() if line.startswith('| ')]
+    header, *rows = printed
+    assert [row for row in rows if row[0] == header[0]] == [header]  # the second table's
+    rows = [row for row in rows if row != header]
+    assert len(rows) == 18
+    assert [row[2] for row in rows if row[0] == photos.PEER] == ['1.00', '1.00']
+    assert all(float(number.replace(',', '')) > 0 for row in rows for number in row[1:])
+
+
 def test_winograd_times_convolutions_and_steps(thresholds_of_avx2, monkeypatch, capsys):
     winograd = script('winograd')
     monkeypatch.setattr(winograd, 'CONVOLUTIONS', ((63, 64, 64, 4), (63, 32, 64, 4)))

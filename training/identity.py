@@ -7,6 +7,7 @@ from typing import Any
 
 from fastai.learner import Learner
 
+from config.options import PIXELS
 from config.recipes import Recipe
 from data.fingerprint import fingerprint_images
 from runtime.checked_file import read_json
@@ -20,11 +21,13 @@ def identity(learn: Learner) -> dict[str, Any]:
         images = fingerprint_images(dls)
     except (AttributeError, TypeError, ValueError):
         images = None
-    size = vars(dls).get('size')  # `vars`: without a size, DataLoaders would look in its dataset
+    own = vars(dls)  # without a size, `dls.size` would look in the dataset
+    size, resized = own.get('size'), own.get('resized')
     return {
         'images': images,
         'number of images': [len(dl.dataset) for dl in dls.loaders],
         'size of images': size and list(size),
+        'pixels': own.get('pixels', PIXELS[0]) if resized else None,
         'classes': [str(name) for name in dls.vocab],
         'batch size': dls.train.bs,
         'seed': vars(dls.train).get('seed'),
@@ -64,6 +67,9 @@ def _differences(theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
     for name in 'number of images', 'size of images', 'batch size', 'seed':
         if theirs.get(name, mine[name]) != mine[name]:
             found.append(f'{name} {theirs[name]}, here {mine[name]}')
+    theirs_pixels = theirs.get('pixels', PIXELS[0])  # earlier checkpoints have none
+    if mine['pixels'] and theirs_pixels not in (None, mine['pixels']):
+        found.append(f"the images' pixels {theirs_pixels}, here {mine['pixels']} (get_dls has the argument pixels)")
     if 'recipe' in theirs:
         before, now = Recipe.from_dict(theirs['recipe']), Recipe.from_dict(mine['recipe'])
         for name in (field.name for field in fields(Recipe)):

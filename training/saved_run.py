@@ -46,7 +46,8 @@ def load_model(run: str | Path, device: torch.device | None = None) -> Learner:
     """
     run = open_run(run)
     saved = read_config(run)
-    return _with_kept_weights(unseen_dls(saved.config.recipe, saved.classes, saved.size, saved.resized, device), run)
+    how = saved.classes, saved.size, saved.resized, saved.config.pixels
+    return _with_kept_weights(unseen_dls(saved.config.recipe, *how, device), run)
 
 
 def _with_kept_weights(dls: DataLoaders, run: Path) -> Learner:

@@ -116,17 +116,17 @@ def test_a_config_survives_writing_and_reading(tmp_path):
 
 
 def test_a_config_of_the_previous_version_is_read(tmp_path):
-    assert read_config(written(tmp_path / 'config.json')).config == Config()
+    assert read_config(written(tmp_path / 'config.json')).config == Config(pixels='direct')
     options = {**OPTIONS, 'epochs': 3, 'lr': 0.2, 'seed': 7}
     recipe = {**asdict(replace(PLATEAU, epochs=3)), 'sizes': [0.75, 1.0]}
     del recipe['name']
     saved = read_config(written(tmp_path / 'config.json', options=options, recipe=recipe))
-    assert saved.config == Config(replace(PLATEAU, epochs=3, lr=0.2, lr_rule='none'), seed=7)
+    assert saved.config == Config(replace(PLATEAU, epochs=3, lr=0.2, lr_rule='none'), 'direct', seed=7)
 
 
 def test_options_missing_in_an_older_config_have_their_defaults(tmp_path):
     older = {name: value for name, value in OPTIONS.items() if name != 'checkpoint_minutes'}
-    assert read_config(written(tmp_path / 'config.json', options=older)).config == Config()
+    assert read_config(written(tmp_path / 'config.json', options=older)).config == Config(pixels='direct')
 
 
 @pytest.mark.parametrize('changes', [
@@ -142,6 +142,7 @@ def test_options_missing_in_an_older_config_have_their_defaults(tmp_path):
     {'size': 16},
     {'size': None},
     {'resized': 0},
+    {'options': {**OPTIONS, 'pixels': 'cached-2'}},
     {'resized': None},
     {'options': {**OPTIONS, 'unknown': 1}},
     {'recipe': {'pad': 0.1}},

@@ -12,7 +12,7 @@ from bad_images import write_corpus
 from data import check_files
 from data.decode import check_file, open_rgb
 from data.limits import BadImage
-from data.sizes import may_stay
+from data.sizes import Plan
 from runtime.capture_stderr import c_stderr
 from runtime.errors import UserError
 from runtime.files import sha256
@@ -27,11 +27,7 @@ def several(monkeypatch):
 
 
 def checked(files):
-    return list(check_files.check_files({file: sha256(file) for file in files}, may_stay_small))
-
-
-def may_stay_small(size):
-    return may_stay(size, None)
+    return list(check_files.check_files({file: sha256(file) for file in files}, Plan().side_for))
 
 
 @needs_fork
@@ -44,11 +40,11 @@ def test_several_processes_find_what_one_finds(tmp_path, monkeypatch):
     monkeypatch.setattr(check_files, 'CHUNK', 10)
     monkeypatch.setattr(check_files.defaults, 'cpus', 4)
     assert checked(files) == alone
-    for file, (result, pixels) in zip(files, alone, strict=True):
+    for file, (result, pixels, side) in zip(files, alone, strict=True):
         if isinstance(result, str):
             with pytest.raises(BadImage, match=f'^{re.escape(result)}$'):
                 check_file(file)
-            assert pixels is None
+            assert (pixels, side) == (None, 0)
         else:
             image = np.asarray(open_rgb(file))
             assert check_file(file)[0] == image.shape[:2] == result
@@ -62,7 +58,7 @@ def test_processes_are_as_many_as_memory_allows(folder, several, monkeypatch, me
     monkeypatch.setattr(check_files, 'total_memory', lambda: memory)
     monkeypatch.setattr(check_files, 'ProcessPoolExecutor', lambda n, *args: asked.append(n) or pool(n, *args))
     assert len(checked(sorted(folder.rglob('*.png')))) == 36
-    assert asked == [1 if memory < 2**32 else 2]
+    assert asked == ([2] if memory > 2**32 else [])  # one process is this one
 
 
 @needs_fork
@@ -76,9 +72,9 @@ def test_a_killed_process_is_reported(folder, several, monkeypatch):
 def test_a_file_that_changes_meanwhile_is_refused(folder, several, monkeypatch, chunk):
     """Its result would be remembered for the content that it had before."""
 
-    def change(file, keeps):
+    def change(file, side_for):
         file.write_bytes(file.read_bytes() + b' ')
-        return check_file(file, keeps)
+        return check_file(file, side_for)
 
     monkeypatch.setattr(check_files, 'CHUNK', chunk)
     monkeypatch.setattr(check_files, 'check_file', change)
@@ -87,4 +83,4 @@ def test_a_file_that_changes_meanwhile_is_refused(folder, several, monkeypatch, 
 
 
 def test_an_unreadable_file_stays_unreadable(tmp_path):
-    assert checked([tmp_path / 'none.png']) == [('No such file or directory', None)]
+    assert checked([tmp_path / 'none.png']) == [('No such file or directory', None, 0)]

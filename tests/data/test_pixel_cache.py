@@ -13,6 +13,7 @@ from tiny import write_images
 from data import pixel_cache
 from data.examine import examine
 from data.pixel_cache import Cache, load_cache, write_cache
+from data.sizes import Plan
 from runtime.errors import UserError
 
 SIZE = 16, 16
@@ -38,7 +39,7 @@ def expected(files):
 
 def assert_decoded(folder, files):
     """Examine the files, and return the folder's only cache."""
-    images = examine(folder, files, None).pixels(files, SIZE)
+    images = examine(folder, files, Plan()).pixels(files, SIZE)
     np.testing.assert_array_equal(images[list(range(len(files)))], expected(files))
     return images.mapped.file
 
@@ -46,7 +47,7 @@ def assert_decoded(folder, files):
 def test_images_come_in_the_order_of_the_files(folder, files, kept):
     file = assert_decoded(folder, files)
     assert [*kept.iterdir()] == [file]  # no half-written file
-    rows = examine(folder, files, None).pixels([files[5], files[3], files[9]], SIZE)
+    rows = examine(folder, files, Plan()).pixels([files[5], files[3], files[9]], SIZE)
     np.testing.assert_array_equal(rows[[2, 0]], expected([files[9], files[5]]))
 
 
@@ -58,7 +59,7 @@ def test_another_pillow_version_decodes_again(folder, files, monkeypatch):
     assert_decoded(folder, files)
 
 
-@pytest.mark.parametrize('name', ['check_files', 'damage', 'decode', 'limits'])
+@pytest.mark.parametrize('name', ['antialias', 'check_files', 'damage', 'decode', 'jpeg', 'limits', 'sizes'])
 def test_other_checks_check_again(folder, files, tmp_path, monkeypatch, name):
     assert_decoded(folder, files)
     shutil.copytree(pixel_cache.HERE, tmp_path / 'data')
@@ -91,7 +92,7 @@ def one_bit(file, other):
 
 def one_bit_of_an_offset(file, other):
     content = file.read_bytes()
-    changed = content.replace(b', 768]', b', 868]')
+    changed = content.replace(b', 768, 0]', b', 868, 0]')
     assert changed != content
     file.write_bytes(changed)
 
@@ -160,45 +161,47 @@ def test_every_changed_byte_is_noticed(folder, files):
 
 
 def test_a_worker_opens_the_file_itself(folder, files):
-    images = examine(folder, files, None).pixels(files, SIZE)
+    images = examine(folder, files, Plan()).pixels(files, SIZE)
     assert images[[0]].shape == (1, 3, 16, 16)
     sent = pickle.dumps(images)
     assert len(sent) < 2000
     np.testing.assert_array_equal(pickle.loads(sent)[[4]], images[[4]])
     files[0].unlink()
-    examine(folder, files[1:], None)
+    examine(folder, files[1:], Plan())
     with pytest.raises(UserError, match=r'\.zip has changed: another run has found other images; start again$'):
         pickle.loads(sent)
     np.testing.assert_array_equal(images[[4]], expected([files[4]]))  # still mapped
 
 
 def test_images_without_pixels(folder):
-    results = [('a', (300, 200), None), ('b', 'truncated', None)]
+    results = [('a', (300, 200), None, 0), ('b', 'truncated', None, 0)]
     written, again = write_cache(folder, results), load_cache(folder)
     assert [written.result(content) for content in 'ab'] == [again.result(content) for content in 'ab'] == results
     assert len(again.mapped.pixels) == 0
 
 
 def test_images_of_several_sizes(folder):
-    pixels = [bytes(range(100, 118)), None, bytes(range(6))]
-    results = [('a', (2, 3), pixels[0]), ('b', (9, 9), None), ('c', (1, 2), pixels[2])]
+    pixels = [bytes(range(100, 118)), None, bytes(range(6)), bytes(range(50, 56))]
+    results = [
+        ('a', (2, 3), pixels[0], 0), ('b', (9, 9), None, 0), ('c', (4, 8), pixels[2], 1), ('d', (2, 1), pixels[3], 2),
+    ]  # fmt: skip
     write_cache(folder, results)
     cache = load_cache(folder)
-    assert cache.good == {'a': [2, 3, 0], 'b': [9, 9, None], 'c': [1, 2, 18]}
-    assert [cache.result(content)[2].tobytes() for content in 'ac'] == [pixels[0], pixels[2]]
+    assert cache.good == {'a': [2, 3, 0, 0], 'b': [9, 9, None, 0], 'c': [4, 8, 18, 1], 'd': [2, 1, 24, 2]}
+    assert [cache.result(content)[2].tobytes() for content in 'acd'] == [pixels[0], *pixels[2:]]
 
 
 def test_two_runs_that_start_at_once(folder, files):
     """The second finds and writes other images while the first is still writing."""
 
     def results():
-        yield 'a', (1, 1), b'abc'
+        yield 'a', (1, 1), b'abc', 0
         assert_decoded(folder, files)
-        yield 'b', (1, 1), b'def'
+        yield 'b', (1, 1), b'def', 0
 
     first = write_cache(folder, results())
     assert first.mapped.pixels.tobytes() == b'abcdef'
-    assert load_cache(folder).good == {'a': [1, 1, 0], 'b': [1, 1, 3]}  # the last one stays
+    assert load_cache(folder).good == {'a': [1, 1, 0, 0], 'b': [1, 1, 3, 0]}  # the last one stays
     assert_decoded(folder, files)
     assert first.mapped.pixels.tobytes() == b'abcdef'
 

@@ -60,6 +60,20 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(learner, change, ma
     refused(other, match)
 
 
+def test_a_checkpoint_of_other_pixels_is_refused(learner):
+    """Checkpoints of earlier versions have no entry: their images were resized in the way `direct`."""
+    first, other, direct = (learner(size=32, pixels=pixels) for pixels in ('cached-1', 'direct', 'direct'))
+    fit(first, 1, 0.05)
+    other.path = first.path
+    refused(other, r"the images' pixels cached-1, here direct \(get_dls has the argument pixels\); ")
+    state = load_checkpoint(first.path / 'models')
+    del state['training']['pixels']
+    save_tensors(state, first.path / 'models/last.pth')
+    refused(first, "the images' pixels direct, here cached-1 ")
+    direct.path = first.path
+    fit(direct, 2, 0.05, resume=True)
+
+
 def test_a_checkpoint_of_other_images_is_refused(learner, folder):
     first = learner()
     fit(first, 1, 0.05)
