@@ -54,7 +54,7 @@
 
     byId('place').textContent = `${shown.indexOf(item) + 1} of ${shown.length}`;
     byId('facts').replaceChildren(...item.querySelector('.facts').cloneNode(true).childNodes);
-    byId('image').src = byId('under').src = item.querySelector('img').src;
+    showImage();
     drawMaps();
     showVerdict();
   }
@@ -65,6 +65,33 @@
     if (inList) current.firstElementChild.focus({ preventScroll: true });
   }
 
+  // The image; of a photograph also a frame around the part that the model saw.
+  function showImage() {
+    const image = current.querySelector('img');
+    for (const id of ['image', 'under']) {
+      byId(id).src = image.src;
+      byId(id).className = image.className;
+    }
+    const { seen, href } = current.dataset;
+    const [width, height] = size(image);
+    const [x, y, w, h] = part();
+    const places = { x, y, w, h, ratio: width / height, 'seen-ratio': (width * w) / (height * h) };
+    for (const [name, value] of Object.entries(places)) document.querySelector('.views').style.setProperty(`--${name}`, value);
+    byId('frame').hidden = !seen;
+    byId('input').textContent = seen ? 'The photograph; the model saw the part in the frame' : "The model's input";
+    if (href) byId('original').href = href;
+    else byId('original').removeAttribute('href');
+  }
+
+  // The part of the current image that the model saw: left, top, width and height, as fractions of the image.
+  function part() {
+    return (current.dataset.seen ?? '0 0 1 1').split(' ').map(Number);
+  }
+
+  function size(image) {
+    return ['width', 'height'].map((o) => Number(image.getAttribute(o)));
+  }
+
   // Maps
 
   function drawMaps() {
@@ -72,15 +99,16 @@
     for (const id of ['explained', 'maps', 'why']) byId(id).hidden = !own.length;
     byId('mapless').hidden = own.length;
     const chosen = Number(byId('layer').value);
-    const image = current.querySelector('img');
-    const [width, height] = ['width', 'height'].map((o) => Number(image.getAttribute(o)));
+    const [, , ...share] = part();
+    const sides = size(current.querySelector('img')).map((side, i) => side * share[i]);
+    const [width, height] = sides.map((side) => Math.round(side * Math.min(1, 128 / Math.max(...sides)))); // fast to paint
     own.forEach((map, i) => {
       const values = enlarge(bytes(map[why]), map.width, map.height, width, height);
       const figure = byId('film').children[i];
-      paint(figure.firstElementChild, values, width, height);
+      paint(figure.firstElementChild, values, width, height, palette);
       figure.toggleAttribute('aria-current', i === chosen);
       if (i !== chosen) return;
-      paint(byId('map'), values, width, height);
+      paint(byId('map'), values, width, height, palette);
       byId('layer').setAttribute('aria-valuetext', [map.layer, stamps[map.layer]].filter(Boolean).join(', '));
       const text = `Evidence for ${current.dataset[why]} in ${map.layer}, ${map.height} × ${map.width} `;
       byId('evidence').replaceChildren(text, ...stamped(map.layer));
@@ -95,38 +123,6 @@
     stamp.className = 'stamp';
     stamp.textContent = stamps[layer];
     return [stamp];
-  }
-
-  // Enlarge as `grad_cam` does: bilinear between the pixels' centres, then scale the minimum to 0, the maximum to 1.
-  function enlarge(map, w, h, width, height) {
-    const columns = neighbours(w, width);
-    const values = neighbours(h, height).flatMap(([top, bottom, y]) =>
-      columns.map(([left, right, x]) => {
-        const row = (at) => map[at * w + left] * (1 - x) + map[at * w + right] * x;
-        return row(top) * (1 - y) + row(bottom) * y;
-      }));
-    const low = values.reduce((a, b) => Math.min(a, b));
-    const high = values.reduce((a, b) => Math.max(a, b));
-    return values.map((value) => (high > low ? (value - low) / (high - low) : 0));
-  }
-
-  // For each of `to` pixels: the two neighbours among `from` pixels, and the weight of the second.
-  function neighbours(from, to) {
-    return Array.from({ length: to }, (_, i) => {
-      const at = Math.max(0, ((i + 0.5) * from) / to - 0.5);
-      const first = Math.floor(at);
-      return [first, Math.min(first + 1, from - 1), at - first];
-    });
-  }
-
-  function paint(canvas, values, width, height) {
-    Object.assign(canvas, { width, height });
-    const pixels = new ImageData(width, height);
-    values.forEach((value, i) => {
-      const colour = 4 * Math.round(255 * value);
-      pixels.data.set(palette.subarray(colour, colour + 4), 4 * i);
-    });
-    canvas.getContext('2d').putImageData(pixels, 0, 0);
   }
 
   // Verdicts

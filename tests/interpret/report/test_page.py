@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -217,6 +218,67 @@ def test_image_is_exact_and_enlarged_crisply(page, made):
     np.testing.assert_array_equal(pixels(page, '#under'), np.array(Image.open(file)))
     assert page.locator('#image').bounding_box()['width'] > 300
     assert page.locator('#image').evaluate('e => getComputedStyle(e).imageRendering') == 'pixelated'
+    expect(page.locator('#frame')).to_be_hidden()
+    expect(page.get_by_text("The model's input")).to_be_visible()
+
+
+@pytest.fixture(scope='module')
+def photographs(tmp_path_factory):
+    """The page of a run with photographs of 600x400, in a run folder beside them."""
+    tmp = tmp_path_factory.mktemp('photographs')
+    interp = interpret(write_images(tmp / 'my images #1', size=(400, 600)), ANSWERS)
+    interp.dl.items = interp.dl.dataset.items
+    return SimpleNamespace(interp=interp, page=write_report(interp, tmp / 'runs/a'))
+
+
+@in_browser
+def test_a_photograph_is_shown_whole_with_a_frame_around_the_part_that_the_model_saw(photographs, browser):
+    with opened(browser, photographs.page) as page:
+        assert pixels(page, '#image').shape == (256, 384, 3)
+        assert page.locator('#image').evaluate('e => getComputedStyle(e).imageRendering') == 'auto'
+        expect(page.get_by_text('The photograph; the model saw the part in the frame')).to_be_visible()
+        image, frame = (page.locator(o).bounding_box() for o in ('#image', '#frame'))
+        # height and width become 256 and 384, of which 224 remain, in the middle
+        assert image['width'] / image['height'] == pytest.approx(1.5, abs=0.01)
+        assert frame['width'] == pytest.approx(image['width'] * 224 / 384, abs=1)
+        assert frame['height'] == pytest.approx(image['height'] * 224 / 256, abs=1)
+        assert frame['x'] - image['x'] == pytest.approx(image['width'] * 80 / 384, abs=1)
+        assert frame['y'] - image['y'] == pytest.approx(image['height'] * 16 / 256, abs=1)
+        # beside it, the map lies over the part in the frame alone
+        under, cam = (page.locator(o).bounding_box() for o in ('#under', '#map'))
+        assert cam['width'] == pytest.approx(cam['height'], abs=1)
+        assert under['width'] == pytest.approx(cam['width'] * 384 / 224, abs=1)
+        assert cam['x'] - under['x'] == pytest.approx(under['width'] * 80 / 384, abs=1)
+        assert cam['y'] - under['y'] == pytest.approx(under['height'] * 16 / 256, abs=1)
+        assert pixels(page, '#map').shape == (128, 128, 3)
+
+
+@in_browser
+def test_a_click_on_the_image_opens_its_file(photographs, browser):
+    file = photographs.interp.path(photographs.interp.mistakes(1).index[0])
+    with opened(browser, photographs.page) as page:
+        with page.context.expect_page() as another:
+            page.locator('#original').click()
+        another.value.wait_for_load_state()
+        assert another.value.url.endswith(f'/my%20images%20%231/{file.relative_to(file.parents[2]).as_posix()}')
+        size = another.value.evaluate('[document.images[0].naturalWidth, document.images[0].naturalHeight]')
+        assert size == [600, 400]
+
+
+@in_browser
+def test_a_page_without_its_images_beside_it_goes_on(photographs, browser, tmp_path):
+    with opened(browser, Path(shutil.copy(photographs.page, tmp_path))) as page:
+        with page.context.expect_page():
+            page.locator('#original').click()
+        page.keyboard.press('ArrowRight')
+        expect(page.locator('#place')).to_have_text('2 of 7')
+        assert pixels(page, '#image').shape == (256, 384, 3)
+
+
+def test_many_photographs_are_smaller(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, 'MANY', 6)
+    html = write_report(photographs.interp, tmp_path).read_text()
+    assert html.count('width="128" height="85"') == 7
 
 
 @in_browser
@@ -511,10 +573,10 @@ def test_a_model_without_maps_has_a_page(made, browser, tmp_path):
         expect(page.locator('#judged')).to_have_text('1')
 
 
-def test_large_images_and_maps_are_made_small(tmp_path):
+def test_maps_are_made_small(tmp_path):
     images = write_images(tmp_path / 'images', size=(160, 200))
     html = write_report(interpret(images, ANSWERS), tmp_path / 'run').read_text()
-    assert html.count('width="128" height="128"') == 7
+    assert html.count('width="200" height="160"') == 7
     data = json.loads(html.split('id="data">')[1].split('</script>')[0])
     assert [(o['layer'], o['height'], o['width']) for o in data['maps'][0]] == [
         ('layer1', 32, 32), ('layer2', 32, 32), ('layer3', 32, 32), ('layer4', 28, 28),
