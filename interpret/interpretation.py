@@ -14,8 +14,9 @@ from torch import Tensor
 
 from data.seeded_loader import batch_at
 from interpret.gradcam import grad_cam
-from interpret.gradcam_plots import plot_map_grid, stamp
+from interpret.gradcam_plots import plot_map_grid
 from interpret.label_quality import label_quality
+from interpret.stamps import stamp
 from runtime.errors import UserError
 from runtime.figures import STYLE, new_figure
 
