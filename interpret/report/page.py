@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from urllib.parse import quote
@@ -20,11 +21,11 @@ from torch import Tensor
 from data.crop import Box
 from data.pictures import read_picture
 from interpret.gradcam import grad_cam
-from interpret.gradcam_plots import stamp
 from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
 from interpret.report.embedded import embedded_image, embedded_maps, in_base64
 from interpret.report.photograph import read_photograph
+from interpret.stamps import most_faithful, stamp_with_reason
 from runtime.checked_file import read_file, read_json, read_table
 from runtime.files import replacing
 from runtime.progress import progress
@@ -60,18 +61,22 @@ def write_report(interp: GradCAMInterpretation, run: str | Path, layers=None) ->
     key = hashlib.sha256(f'{name}\n{table.iloc[:, :3].to_csv()}'.encode(errors=ERRORS)).hexdigest()[:32]
     page = {'name': name, 'key': key, 'wrong': len(table), **_numbers(interp), **_folder(run)}
     page['faithfulness'] = interp.faithfulness
+    page['stamp'] = partial(stamp_with_reason, interp.faithfulness)
     env = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     template = env.get_template('report.html.j2')
 
-    room = LIMIT - REST - _size(template.render(page, mistakes=[], data={}))
+    data = {'classes': page['vocab'], 'split': _split(interp)}
+    room = LIMIT - REST - _size(template.render(page, mistakes=[], data=data))
     mistakes, maps = _that_fit(interp, table, run, env.get_template('mistake.html.j2'), room, layers)
     table = table[: len(mistakes)]
     page['mapped'] = sum(map(bool, maps))
     orders = {'loss': -table.loss, 'doubt': table.label_quality, 'confidence': -table.probability}
-    data = {
+    mapped = [cam['layer'] for cams in maps[:1] for cam in cams]
+    data |= {
         'maps': maps,
         'orders': {name: by.to_numpy().argsort(kind='stable').tolist() for name, by in orders.items()},
-        'stamps': {cam['layer']: stamp(interp.faithfulness, cam['layer']) for cams in maps[:1] for cam in cams},
+        'stamps': {layer: stamp_with_reason(interp.faithfulness, layer) for layer in mapped},
+        'first': most_faithful(interp.faithfulness, mapped),
         'colours': in_base64(colormaps['inferno'](range(256), bytes=True).tobytes()),
     }
     with replacing(run / 'report.html') as part:
@@ -136,6 +141,12 @@ def _that_fit(
         if room < FOR_MAPS:
             break
     return items, [own if end <= room else [] for own, end in zip(maps, ends[1:], strict=True)]
+
+
+def _split(interp: GradCAMInterpretation) -> str:
+    """Of which split the images are; '' for others than those of the Learner's loaders."""
+    loaders = zip(('train', 'valid', 'test'), interp.learn.dls.loaders, strict=False)
+    return next((name for name, dl in loaders if dl.dataset is interp.dl.dataset), '')
 
 
 def _whole(interp: GradCAMInterpretation, i: int, side: int) -> tuple[Image.Image, Box] | None:
