@@ -52,6 +52,7 @@ def train_parser() -> Parser:
     modes = parser.add_argument_group('earlier runs')
     for mode, text in MODES.items():
         modes.add_argument(f'--{mode}', metavar='RUN', help=text)
+    modes.add_argument('--verdicts', metavar='FILE', help='with --review: correct test labels by a CSV from the page')
     return parser
 
 
