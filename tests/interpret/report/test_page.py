@@ -426,6 +426,8 @@ def test_axe_finds_nothing_serious(browser, made, scheme):
     with opened(browser, made.page, color_scheme=scheme) as page:
         cell(page, 0, 1).get_by_role('button').click()
         page.get_by_role('button', name='Ambiguous').click()
+        page.get_by_role('button', name='Label wrong').click()
+        expect(page.locator('#chooser')).to_be_visible()
         for summary in page.locator('summary').all():
             summary.click()
         found = Axe().run(page)
