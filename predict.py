@@ -18,13 +18,15 @@ from json import dumps
 from os.path import expanduser
 from pathlib import Path
 
+import pandas as pd
+
 from data.prediction import batches, find_files, probabilities
 from interpret.gradcam_plots import save_overlays
+from runtime.csv_file import write_csv
 from runtime.errors import UserError, ends_in_one_line, printable
 from training.saved_run import load_model
 
 NAME_MAX, PATH_MAX = 255, 4000  # bytes; Linux allows 96 more per path, which leaves room for a temporary file's name
-SHOWN = '1st', '2nd', '3rd'  # classes of an image in the table; --json has all
 
 
 def predict(run: str, arguments: list[str], gradcam: Path | None = None) -> tuple[list[str], dict[Path, list | str]]:
@@ -72,26 +74,52 @@ def as_json(classes: list[str], results: dict[Path, list | str]) -> str:
     return dumps(rows, indent=1)
 
 
-def as_table(classes: list[str], results: dict[Path, list | str]) -> str:
-    """A line for each usable file, with its most probable classes."""
-    rows = [('file', *SHOWN[: len(classes)])]
+def as_table(classes: list[str], results: dict[Path, list | str], k: int) -> str:
+    """A line for each usable file, with its `k` most probable classes."""
+    rows = [('file', *map(_ordinal, range(1, min(k, len(classes)) + 1)))]
     for file, result in results.items():
         if not isinstance(result, str):
-            best = sorted(zip(result, classes, strict=True), reverse=True)[: len(SHOWN)]
-            rows.append((printable(file), *(f'{printable(name)} {p:.1%}' for p, name in best)))
+            best = _most_probable(classes, result, k)
+            rows.append((printable(file), *(f'{printable(name)} {p:.1%}' for name, p in best)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return '\n'.join('  '.join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def main(run: str, images: list[str], json: bool = False, gradcam: str | None = None) -> None:
-    """Print the classes that the model of `run` predicts for `images`; SystemExit for an error."""
+def as_frame(classes: list[str], results: dict[Path, list | str], k: int) -> pd.DataFrame:
+    """A row per file: file, class, probability, class_2, probability_2 ... for the `k` most probable, and error."""
+    places = ['', *(f'_{n}' for n in range(2, min(k, len(classes)) + 1))]
+    rows = []
+    for file, result in results.items():
+        row = {'file': str(file), 'error': result if isinstance(result, str) else None}
+        if not isinstance(result, str):
+            for place, (name, p) in zip(places, _most_probable(classes, result, k), strict=True):
+                row |= {f'class{place}': name, f'probability{place}': p}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=['file', *(f'{o}{n}' for n in places for o in ('class', 'probability')), 'error'])
+
+
+def _most_probable(classes: list[str], result: list[float], k: int) -> list[tuple[str, float]]:
+    return sorted(zip(classes, result, strict=True), key=lambda o: o[1], reverse=True)[:k]
+
+
+def _ordinal(n: int) -> str:
+    endings = {} if n % 100 in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}
+    return f'{n}{endings.get(n % 10, "th")}'
+
+
+def main(
+    run: str, images: list[str], json: bool = False, gradcam: str | None = None, csv: str | None = None, topk: int = 3
+) -> None:
+    """Print the classes that the model of `run` predicts for `images`, or write them; SystemExit for an error."""
     with ends_in_one_line('predict.py'):
         classes, results = predict(run, images, gradcam and Path(expanduser(gradcam)))
         bad = {file: reason for file, reason in results.items() if isinstance(reason, str)}
+        if csv:
+            write_csv(as_frame(classes, results, topk), Path(expanduser(csv)))
         if json:
             print(as_json(classes, results))
-        elif len(bad) < len(results):
-            print(as_table(classes, results))
+        elif not csv and len(bad) < len(results):
+            print(as_table(classes, results, topk))
         for file, reason in bad.items():
             print(printable(f'predict.py: {file}: {reason}'), file=sys.stderr)
         if len(bad) == len(results):

@@ -72,9 +72,11 @@ def main(**options: Any) -> None:
         if len(modes) > 1:
             raise UserError(f'--{modes[0]} goes without --{modes[1]}')
         if 'review' in modes:
-            if others := sorted(given.keys() - {'data', 'workers'}):
+            if others := sorted(given.keys() - {'data', 'workers', 'verdicts'}):
                 raise UserError(f'--review goes without --{others[0].replace("_", "-")}')
             review_again(earlier, given)
+        elif 'verdicts' in given:
+            raise UserError('--verdicts goes with --review')
         elif 'resume' in modes:
             resume(earlier, given)
         else:

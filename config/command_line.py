@@ -1,6 +1,6 @@
 """The argument parsers. They import only the standard library, so help and errors appear at once."""
 
-from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -52,6 +52,7 @@ def train_parser() -> Parser:
     modes = parser.add_argument_group('earlier runs')
     for mode, text in MODES.items():
         modes.add_argument(f'--{mode}', metavar='RUN', help=text)
+    modes.add_argument('--verdicts', metavar='FILE', help='with --review: correct test labels by a CSV from the page')
     return parser
 
 
@@ -60,9 +61,17 @@ def predict_parser() -> Parser:
     parser = Parser('predict.py', description='Classify images with the model of a run.', epilog=EXIT_CODES)
     parser.add_argument('run', help='folder of the run')
     parser.add_argument('images', nargs='+', help='files, folders with all below them, or globs')
+    parser.add_argument('--topk', type=_at_least_1, default=3, metavar='K', help='classes to name (default: 3)')
+    parser.add_argument('--csv', metavar='FILE', help='write the table to this CSV file instead of printing it')
     parser.add_argument('--json', action='store_true', help='print all probabilities, as JSON')
     parser.add_argument('--gradcam', metavar='FOLDER', help='write Grad-CAM pictures of the images to this folder')
     return parser
+
+
+def _at_least_1(text: str) -> int:
+    if (n := int(text)) < 1:
+        raise ArgumentTypeError('at least 1')
+    return n
 
 
 def export_parser(formats: Sequence[str]) -> Parser:

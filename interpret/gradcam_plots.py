@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interpret.gradcam import grad_cam
 from interpret.hooks import NoMaps
+from interpret.stamps import stamp
 from runtime.checked_file import read_table
 from runtime.errors import UserError
 from runtime.figures import STYLE, lay_over, new_figure, save_figure
@@ -98,9 +99,3 @@ def _faithfulness(file: Path) -> pd.DataFrame | None:
         return table
 
     return read_table(file, 'faithfulness.csv of a run', parse)
-
-
-def stamp(faithfulness: pd.DataFrame | None, layer: str) -> str:
-    """The warning beside the maps of `layer` if they were measured as not faithful; else ''."""
-    measured = faithfulness is not None and layer in faithfulness.index
-    return 'not faithful here' if measured and not faithfulness.faithful[layer] else ''

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from data.seeded_loader import batch_at
 from interpret.gradcam import grad_cam
-from interpret.gradcam_plots import plot_map_grid, stamp
+from interpret.gradcam_plots import plot_map_grid
 from interpret.label_quality import label_quality
+from interpret.stamps import stamp
 from runtime.errors import UserError
 from runtime.figures import STYLE, new_figure
 
@@ -110,6 +111,12 @@ class GradCAMInterpretation(ClassificationInterpretation):
         """The `k` images, right or wrong, with the most doubtful labels, worst first; columns as in `mistakes`."""
         return self._table(label_quality(self.preds, self.targs).argsort()[:k])
 
+    def path(self, i: int) -> Path | None:
+        """The file of image `i`; None if the images of `dl` aren't files."""
+        items = getattr(self.dl, 'items', None)
+        item = None if items is None or isinstance(items, pd.DataFrame) else items[i]
+        return Path(item) if isinstance(item, str | Path) else None
+
     def plot_top_losses(
         self, k: int | list, largest=True, layers=None, nrows: int | None = None, ncols: int | None = None, **kwargs
     ) -> Figure:
@@ -146,12 +153,10 @@ class GradCAMInterpretation(ClassificationInterpretation):
         return pd.DataFrame(columns, index=idxs.tolist())
 
     def _file(self, i: int) -> str:
-        items = getattr(self.dl, 'items', None)
-        item = i if items is None or isinstance(items, pd.DataFrame) else items[i]
-        if not isinstance(item, str | Path):
+        path, root = self.path(i), Path(self.learn.dls.path).absolute()
+        if path is None:
             return str(i)
-        file, root = Path(item).absolute(), Path(self.learn.dls.path).absolute()
-        return (file.relative_to(root) if file.is_relative_to(root) else Path(item)).as_posix()
+        return (path.absolute().relative_to(root) if path.absolute().is_relative_to(root) else path).as_posix()
 
     @rc_context(STYLE)
     def _plot(self, idxs: list[int], layers, title: str, alone: bool, **kwargs) -> Figure:

@@ -1,5 +1,6 @@
 """Review a trained Learner: write its mistakes and their Grad-CAM maps to files."""
 
+from os.path import expanduser
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,6 +16,7 @@ from config.saved import read_config
 from data.duplicates import about_leaked, leaked, write_duplicates
 from data.verify import unbalanced_line
 from interpret.confusion import plot_confusion
+from interpret.corrections import about_corrected, read_verdicts, write_corrected
 from interpret.faithfulness import faithfulness
 from interpret.hooks import NoMaps
 from interpret.interpretation import GradCAMInterpretation
@@ -89,12 +91,18 @@ def _review_once(learn: Learner, history: pd.DataFrame, config: Config) -> GradC
 
 
 def _write_review(
-    learn: Learner, history: pd.DataFrame, config: Config, known: dict[str, Any], begun: float
+    learn: Learner,
+    history: pd.DataFrame,
+    config: Config,
+    known: dict[str, Any],
+    begun: float,
+    verdicts: pd.DataFrame | None = None,
 ) -> GradCAMInterpretation:
     """Review the test set, write `summary.json`, the model card and the page, and print the accuracies.
 
     `known` are values as of `read_summary`, and `begun` is the `perf_counter()` at which the review began. The
-    course project's accuracies are shown if the test images are CIFAR-10's; the one without leaked images, too.
+    course project's accuracies are shown if the test images are CIFAR-10's; the one without leaked images, too; and
+    with `verdicts`, as of `read_verdicts`, the one with corrected labels.
     """
     test_selected_on = config.valid == 'test'
     course = COURSE_PROJECT if _tests_on_cifar10(learn, config) else None
@@ -122,6 +130,7 @@ def _write_review(
         'seconds': round(known['seconds'], 1),
         'phases': {name: round(seconds, 1) for name, seconds in phases.items()},
         'course_project': course,
+        'corrected': write_corrected(interp, verdicts, learn.path),
     }
     write_json(learn.path / 'summary.json', summary)
     write_card(interp, summary)
@@ -135,6 +144,8 @@ def _write_review(
         print(f'{key.replace("_", " "):20} {summary[key]:>9.2%}' + (f' {course[key]:>25.2%}' if course else ''))
     if summary['leak']:
         print(summary['leak'])
+    if corrected := summary['corrected']:
+        print(about_corrected(corrected))
     if course:
         print("The course project's epoch was chosen by its test set, and its dropout stayed on in evaluation.")
     if test_selected_on:
@@ -154,9 +165,15 @@ def _tests_on_cifar10(learn: Learner, config: Config) -> bool:
 
 @on_rank0
 def review_again(run: str | Path, given: dict[str, Any]) -> None:
-    """Review a finished run again, without training; `given` are options that don't affect the result."""
+    """Review a finished run again, without training; `given` are options that don't affect the result, and `verdicts`.
+
+    `verdicts` is a file that the page exported: its corrected labels give a second accuracy and confusion matrix.
+    """
+    given = dict(given)
+    file = given.pop('verdicts', None)
+    verdicts = read_verdicts(Path(expanduser(file))) if file else None
     learn, begun = load_run(run, **given), perf_counter()
     saved, known, history = read_config(learn.path), read_summary(learn.path), read_history(learn.path)
     with locked(learn.path):
         write_duplicates(learn.path, learn.dls.duplicates)
-        _write_review(learn, history, saved.config, known, begun)
+        _write_review(learn, history, saved.config, known, begun, verdicts)

@@ -1,5 +1,6 @@
 """Read a run's files, which may be untrusted: their size is limited, and an invalid file is a one-line error."""
 
+import csv
 import json
 import math
 import stat
@@ -14,8 +15,8 @@ from runtime.errors import UserError
 
 MAX_BYTES = 2**24  # 20,000 class names of 200 bytes take 4 MB, and a file may list them twice
 MAX_COLUMNS = 100  # pandas takes minutes to parse millions of columns
-# raised by `json`, pandas and the `parse` functions for unexpected content
-INVALID = ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError
+# raised by `json`, `csv`, pandas and the `parse` functions for unexpected content
+INVALID = ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, csv.Error
 T = TypeVar('T')
 
 
@@ -42,13 +43,13 @@ def read_json(file: Path, kind: str, parse: Callable[[Any], T], nan: bool = Fals
     return read_file(file, kind, lambda text: parse(json.loads(text, parse_float=_finite, **constants)), **kwargs)
 
 
-def read_table(file: Path, kind: str, parse: Callable[[pd.DataFrame], T]) -> T:
-    """Return `parse(table)` for the CSV in `file`; errors are those of `read_file`."""
+def read_table(file: Path, kind: str, parse: Callable[[pd.DataFrame], T], **kwargs) -> T:
+    """Return `parse(table)` for the CSV in `file`, read with pandas' `kwargs`; errors are those of `read_file`."""
 
     def read(text):
         if text.partition('\n')[0].count(',') >= MAX_COLUMNS:
             raise ValueError(f'more than {MAX_COLUMNS} columns')
-        return parse(pd.read_csv(StringIO(text)))
+        return parse(pd.read_csv(StringIO(text.removeprefix('\ufeff')), **kwargs))
 
     return read_file(file, kind, read)
 

@@ -23,5 +23,10 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
         table.assign(**text).to_csv(part, index=False, quoting=csv.QUOTE_NONNUMERIC, errors='surrogateescape')
 
 
+def without_apostrophe(text: str) -> str:
+    """Undo what `write_csv` does to text that a spreadsheet would read as a formula."""
+    return re.sub(r"^'(?=[=+\-@\t\r])", '', text)
+
+
 def _as_text(value: object) -> object:
     return re.sub(r'^(?=[=+\-@\t\r])', "'", str(value)) if isinstance(value, str | Path) else value

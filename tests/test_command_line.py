@@ -101,6 +101,7 @@ OPTIONS = [
     'pretrained', 'no-pretrained', 'weights', 'epochs', 'bs', 'lr', 'augment', 'early-stop', 'mixup', 'weight-classes',
     'no-weight-classes', 'seed', 'compile', 'no-compile', 'out', 'name',
     'checkpoint-minutes', 'keep-checkpoints', 'no-keep-checkpoints', 'track', 'config', 'resume', 'review',
+    'verdicts',
 ]  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def test_help_says_what_each_option_does_and_its_default():
     ).stdout
     assert max(map(len, text.splitlines())) <= 100
     for action in train_parser()._actions[2:]:
-        takes_value = action.nargs != 0 and action.metavar != 'RUN'
+        takes_value = action.nargs != 0 and action.metavar not in ('RUN', 'FILE')
         assert ('(default: ' in action.help) == takes_value, action.dest
     assert text.endswith('exit codes: 0 done, 1 a bug, 2 something given is unusable, 130 interrupted\n')
 

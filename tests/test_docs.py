@@ -111,6 +111,7 @@ def test_a_documented_command_runs(line, run, finished, tmp_path, python):
     with tarfile.open(tmp_path / 'strangers.tgz', 'w:gz') as archive:
         archive.add(images, 'images')
     Image.new('RGB', (16, 16), 'blue').save(tmp_path / 'photo.jpg')
+    (tmp_path / 'verdicts.csv').write_text('file,actual,verdict,right_class\n')
     if re.search('--(config|resume|review) ', line):
         if not finished.exists():
             code, _, err = python(f'python train_fastai.py --data path/to/images --out {finished} --name NAME {QUICK}')

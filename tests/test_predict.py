@@ -1,3 +1,4 @@
+import csv
 import hashlib
 import json
 import re
@@ -7,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from config.command_line import predict_parser
 from data import prediction
-from predict import main
+from predict import as_table, main
 from training.saved_run import load_model
 
 
@@ -63,6 +65,54 @@ def test_table_has_the_most_probable_classes_first(run, folder, capsys):
         assert [float(p.rstrip('%')) for p in shown[1::2]] == pytest.approx(
             [100 * expected[name] for name in order], abs=0.06
         )
+
+
+def test_topk_chooses_the_number_of_classes(run, folder, capsys):
+    for k, head in (1, ['file', '1st']), (2, ['file', '1st', '2nd']), (99, ['file', '1st', '2nd', '3rd']):
+        assert exit_code(str(run), [str(folder / 'test/red')], topk=k) == 0
+        head_line, *lines = capsys.readouterr().out.splitlines()
+        assert head_line.split() == head
+        assert {len(line.split()) for line in lines} == {2 * len(head) - 1}
+
+
+def test_columns_are_named_by_ordinals():
+    names = [f'{i:02}' for i in range(113)]
+    head = as_table(names, {Path('a'): [1 / 113] * 113}, 113).split('\n')[0].split()
+    assert [head[n] for n in (1, 2, 3, 4, 10, 11, 12, 13, 21, 22, 23, 101, 111, 112)] == [
+        '1st', '2nd', '3rd', '4th', '10th', '11th', '12th', '13th', '21st', '22nd', '23rd', '101st', '111th', '112th',
+    ]  # fmt: skip
+
+
+def test_a_csv_file_has_the_best_classes_of_each_file_and_the_errors(run, folder, tmp_path, capsys):
+    (folder / 'test/red/00.png').rename(folder / 'test/red/=1+1.png')
+    bad = folder / 'test/red/bad.png'
+    bad.write_bytes(b'')
+    table = tmp_path / 'new/predictions.csv'
+    assert exit_code(str(run), [str(folder / 'test/red'), '=no.png'], csv=str(table), topk=2) == 0
+    assert capsys.readouterr().out == ''
+    with table.open(newline='', encoding='utf-8') as f:
+        rows = {row['file']: row for row in csv.DictReader(f)}
+    assert [*next(iter(rows.values()))] == ['file', 'class', 'probability', 'class_2', 'probability_2', 'error']
+    assert rows[str(bad)] == dict.fromkeys(rows[str(bad)], '') | {'file': str(bad), 'error': 'empty'}
+    assert rows["'=no.png"]['error'].startswith('there is no such file')
+    learn = load_model(run)
+    usable = [file for file in (folder / 'test/red').iterdir() if file != bad]
+    assert len(rows) == len(usable) + 2 == 6
+    for file in usable:
+        row, p = rows[str(file)], learn.predict(file)[2].numpy()
+        best, second = p.argsort()[:0:-1]
+        assert (row['class'], row['class_2'], row['error']) == (learn.dls.vocab[best], learn.dls.vocab[second], '')
+        assert [float(row[o]) for o in ('probability', 'probability_2')] == pytest.approx(
+            [p[best], p[second]], abs=1e-5
+        )
+
+
+@pytest.mark.parametrize('k', ['0', '-1', 'x', '1.5'])
+def test_topk_is_a_number_of_classes(k, capsys):
+    with pytest.raises(SystemExit) as e:
+        predict_parser().parse_args(['run', 'a.png', '--topk', k])
+    assert e.value.code == 2
+    assert re.fullmatch(r'predict\.py: argument --topk: .*\n', capsys.readouterr().err)
 
 
 def test_exits_with_2_if_no_file_can_be_used(run, tmp_path, capsys):

@@ -15,8 +15,9 @@ MAP_SIDE = 32  # maximum, in pixels
 
 
 def embedded_image(image: Image.Image | Tensor, side: int) -> dict:
-    """The attributes of an <img>, at most `side` pixels wide and high; images of up to 64 pixels are lossless.
+    """The attributes of an <img>, at most `side` pixels wide and high.
 
+    An image under 64 pixels is lossless and enlarged with sharp pixels, others smoothly.
     A tensor, C x H x W, has floats up to 1, or integers up to 255 as fastai's own IntToFloatTensor decodes to.
     """
     if isinstance(image, Tensor):
@@ -24,11 +25,11 @@ def embedded_image(image: Image.Image | Tensor, side: int) -> dict:
         image = Image.fromarray(pixels.byte().permute(1, 2, 0).squeeze(-1).cpu().numpy()).convert('RGB')
     image.thumbnail((side, side))
     file = BytesIO()
-    small = max(image.size) <= 64
+    crisp = max(image.size) < 64
     # method 1 takes 0.9 ms for an image of 32x32 and 2% less space; the default, 4, takes 2.2 ms
-    image.save(file, 'webp', lossless=small, quality=90, method=1 if small else 4)
+    image.save(file, 'webp', lossless=crisp, quality=80, method=1 if crisp else 4)
     src = f'data:image/webp;base64,{in_base64(file.getvalue())}'
-    return {'src': src, 'width': image.width, 'height': image.height}
+    return {'src': src, 'width': image.width, 'height': image.height, 'class': 'crisp' if crisp else None}
 
 
 def embedded_maps(cams: dict[str, Tensor]) -> Iterator[list[dict]]:

@@ -2,20 +2,17 @@
 // mistake at a time.
 {
   const byId = (id) => document.getElementById(id);
-  const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-  const { key, maps, orders, stamps, colours } = JSON.parse(byId('data').textContent);
-  const palette = bytes(colours); // 256 x RGBA
+  const data = JSON.parse(byId('data').textContent);
   const list = byId('list');
-  const items = [...list.children]; // in the order of `maps`
+  const items = [...list.children]; // in the order of `data.maps`
   const cells = [...document.querySelectorAll('.confusion [data-actual]')].map(withButton);
-  const reasons = [...document.querySelectorAll('[data-why]')];
-  const judgements = [...document.querySelectorAll('button[data-verdict]')];
-  const verdicts = new Verdicts(key);
+  const verdicts = new Verdicts(data.key);
+  const views = new Views(data);
+  const bar = new ActionBar(verdicts, data.classes, { judged: goOn, undone: goBack });
 
   let pair = null; // the chosen cell of the confusion matrix
-  let shown = []; // the items of that cell, sorted
+  let shown = []; // the items of that cell, sorted; with the filter only those without a verdict
   let current = null; // the item in view
-  let why = 'predicted';
 
   // Overview and detail
 
@@ -27,17 +24,22 @@
     return button;
   }
 
-  function arrange() {
+  // List the items that belong, and show `item`, or the first if it isn't among them.
+  function arrange(item) {
     const { actual, predicted } = pair?.parentElement.dataset ?? {};
-    const belongs = ({ dataset: o }) => !pair || (o.actual === actual && o.predicted === predicted);
-    shown = orders[byId('sort').value].map((i) => items[i]).filter(belongs);
+    const belongs = ({ dataset: o }) =>
+      (!pair || (o.actual === actual && o.predicted === predicted)) && !(byId('unjudged').checked && o.verdict);
+    shown = data.orders[byId('sort').value].map((i) => items[i]).filter(belongs);
     list.replaceChildren(...shown);
     for (const cell of cells) cell.setAttribute('aria-pressed', cell === pair);
     byId('all').hidden = !pair;
-    const count = `${shown.length.toLocaleString('en')} ${shown.length === 1 ? 'mistake' : 'mistakes'}`;
-    byId('status').textContent = pair ? `${count}: ${actual} predicted as ${predicted}` : count;
+    const mistakes = `${shown.length.toLocaleString('en')} ${shown.length === 1 ? 'mistake' : 'mistakes'}`;
+    const which = byId('unjudged').checked ? ' not judged yet' : '';
+    byId('status').textContent = mistakes + which + (pair ? `: ${actual} predicted as ${predicted}` : '');
     byId('detail').hidden = !shown.length;
-    if (shown.length) show(shown[0]);
+    if (shown.length) show(shown.includes(item) ? item : shown[0]);
+    else bar.show(null);
+    count();
   }
 
   function show(item) {
@@ -54,9 +56,8 @@
 
     byId('place').textContent = `${shown.indexOf(item) + 1} of ${shown.length}`;
     byId('facts').replaceChildren(...item.querySelector('.facts').cloneNode(true).childNodes);
-    byId('image').src = byId('under').src = item.querySelector('img').src;
-    drawMaps();
-    showVerdict();
+    views.show(item, items.indexOf(item));
+    bar.show(item);
   }
 
   function step(by) {
@@ -65,94 +66,68 @@
     if (inList) current.firstElementChild.focus({ preventScroll: true });
   }
 
-  // Maps
-
-  function drawMaps() {
-    const own = maps[items.indexOf(current)];
-    for (const id of ['explained', 'maps', 'why']) byId(id).hidden = !own.length;
-    byId('mapless').hidden = own.length;
-    const chosen = Number(byId('layer').value);
-    const image = current.querySelector('img');
-    const [width, height] = ['width', 'height'].map((o) => Number(image.getAttribute(o)));
-    own.forEach((map, i) => {
-      const values = enlarge(bytes(map[why]), map.width, map.height, width, height);
-      const figure = byId('film').children[i];
-      paint(figure.firstElementChild, values, width, height);
-      figure.toggleAttribute('aria-current', i === chosen);
-      if (i !== chosen) return;
-      paint(byId('map'), values, width, height);
-      byId('layer').setAttribute('aria-valuetext', [map.layer, stamps[map.layer]].filter(Boolean).join(', '));
-      const text = `Evidence for ${current.dataset[why]} in ${map.layer}, ${map.height} × ${map.width} `;
-      byId('evidence').replaceChildren(text, ...stamped(map.layer));
-    });
-    for (const button of reasons) button.setAttribute('aria-pressed', button.dataset.why === why);
-  }
-
-  // The stamp of a layer that was measured as not faithful; else nothing.
-  function stamped(layer) {
-    if (!stamps[layer]) return [];
-    const stamp = document.createElement('span');
-    stamp.className = 'stamp';
-    stamp.textContent = stamps[layer];
-    return [stamp];
-  }
-
-  // Enlarge as `grad_cam` does: bilinear between the pixels' centres, then scale the minimum to 0, the maximum to 1.
-  function enlarge(map, w, h, width, height) {
-    const columns = neighbours(w, width);
-    const values = neighbours(h, height).flatMap(([top, bottom, y]) =>
-      columns.map(([left, right, x]) => {
-        const row = (at) => map[at * w + left] * (1 - x) + map[at * w + right] * x;
-        return row(top) * (1 - y) + row(bottom) * y;
-      }));
-    const low = values.reduce((a, b) => Math.min(a, b));
-    const high = values.reduce((a, b) => Math.max(a, b));
-    return values.map((value) => (high > low ? (value - low) / (high - low) : 0));
-  }
-
-  // For each of `to` pixels: the two neighbours among `from` pixels, and the weight of the second.
-  function neighbours(from, to) {
-    return Array.from({ length: to }, (_, i) => {
-      const at = Math.max(0, ((i + 0.5) * from) / to - 0.5);
-      const first = Math.floor(at);
-      return [first, Math.min(first + 1, from - 1), at - first];
-    });
-  }
-
-  function paint(canvas, values, width, height) {
-    Object.assign(canvas, { width, height });
-    const pixels = new ImageData(width, height);
-    values.forEach((value, i) => {
-      const colour = 4 * Math.round(255 * value);
-      pixels.data.set(palette.subarray(colour, colour + 4), 4 * i);
-    });
-    canvas.getContext('2d').putImageData(pixels, 0, 0);
-  }
-
   // Verdicts
 
-  function judge(verdict) {
-    byId('unsaved').hidden = verdicts.toggle(current.dataset.id, verdict);
+  // Mark the judged item and show the next one without a verdict. One whose verdict was taken back stays in view.
+  function goOn() {
     mark(current);
-    showVerdict();
+    const at = shown.indexOf(current);
+    const others = [...shown.slice(at + 1), ...shown.slice(0, at)];
+    const next = current.dataset.verdict ? others.find((item) => !item.dataset.verdict) : current;
+    if (byId('unjudged').checked) arrange(next);
+    else show(next ?? current);
+    count();
+  }
+
+  function goBack(id) {
+    const item = items.find((o) => o.dataset.id === id);
+    mark(item);
+    if (pair !== cellOf(item)) pair = null;
+    arrange(item);
+  }
+
+  function cellOf({ dataset: o }) {
+    return cells.find(({ parentElement: { dataset: c } }) => c.actual === o.actual && c.predicted === o.predicted);
   }
 
   function mark(item) {
-    item.dataset.verdict = verdicts.of(item.dataset.id);
+    item.dataset.verdict = verdicts.of(item.dataset.id).verdict;
   }
 
-  function showVerdict() {
-    for (const button of judgements) {
-      button.setAttribute('aria-pressed', button.dataset.verdict === current.dataset.verdict);
-    }
-    byId('judged').textContent = items.filter((item) => item.dataset.verdict).length;
+  function count() {
+    byId('judged').textContent = items.filter((o) => o.dataset.verdict).length;
   }
 
   function download() {
+    const rows = items
+      .map(({ dataset: o }) => ({ ...o, ...verdicts.of(o.id), split: data.split, label_quality: o.quality }))
+      .filter(({ verdict, note }) => verdict || note)
+      .map((row) => ({ ...row, right_class: row.right }));
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([verdictsCsv(items.map((item) => item.dataset))], { type: 'text/csv' }));
+    link.href = URL.createObjectURL(new Blob([toCsv(rows)], { type: 'text/csv' }));
     link.download = 'verdicts.csv';
     link.click();
+  }
+
+  // Take the verdicts of a file over, for the images of this page.
+  async function upload() {
+    const rows = fromCsv(await byId('file').files[0].text());
+    byId('file').value = ''; // so that the same file can be chosen again
+    const known = ['', ...bar.buttons.map((button) => button.dataset.verdict)];
+    const byFile = new Map(items.map((item) => [item.dataset.file, item]));
+    const usable = rows.filter(
+      ({ file, split, actual, verdict, right_class: right }) =>
+        byFile.get(file)?.dataset.actual === actual && [undefined, data.split].includes(split) &&
+        known.includes(verdict) && (!right || (verdict === 'label wrong' && data.classes.includes(right))));
+    for (const { file, verdict, right_class: right = '', note = '' } of usable) {
+      verdicts.set(byFile.get(file).dataset.id, { verdict, right, note });
+      mark(byFile.get(file));
+    }
+    arrange(current);
+    const others = rows.length - usable.length;
+    byId('imported').textContent = rows.length
+      ? `${usable.length} of ${rows.length} rows imported.${others ? ` ${others} are of other images, or have no valid verdict.` : ''}`
+      : 'This is no file of exported verdicts.';
   }
 
   // Events
@@ -173,36 +148,27 @@
     on(button, 'click', () => show(item));
     mark(item);
   }
-  for (const button of reasons) on(button, 'click', () => { why = button.dataset.why; drawMaps(); });
-  for (const button of judgements) on(button, 'click', () => judge(button.dataset.verdict));
   on(byId('all'), 'click', () => { pair = null; arrange(); byId('sort').focus(); });
-  on(byId('sort'), 'change', arrange);
-  on(byId('layer'), 'input', drawMaps);
+  on(byId('sort'), 'change', () => arrange());
+  on(byId('unjudged'), 'change', () => arrange(current));
   on(byId('previous'), 'click', () => step(-1));
   on(byId('next'), 'click', () => step(1));
   on(byId('export'), 'click', download);
+  on(byId('import'), 'click', () => byId('file').click());
+  on(byId('file'), 'change', upload);
   on(document, 'keydown', (event) => {
-    const elsewhere = event.altKey || event.ctrlKey || event.metaKey || event.target.matches('input, select, pre, [role=region]');
-    if (elsewhere || !shown.length) return;
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (by) {
+    const { key, target } = event;
+    if (event.altKey || event.ctrlKey || event.metaKey || target.matches('input:not([type]), textarea')) return;
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    if (!by) {
+      if (!event.repeat && bar.press(key)) event.preventDefault();
+    } else if (shown.length && !target.matches('[type=range], select, pre, [role=region]')) {
       event.preventDefault();
       step(by);
       if (!byId('review').contains(document.activeElement)) byId('detail').focus();
-    } else if (byId('review').contains(event.target)) {
-      judgements[Number(event.key) - 1]?.click();
     }
   });
 
-  for (const { layer } of maps[0]) {
-    const figure = document.createElement('figure');
-    const caption = document.createElement('figcaption');
-    caption.append(`${layer} `, ...stamped(layer));
-    figure.append(document.createElement('canvas'), caption);
-    byId('film').append(figure);
-  }
-  byId('layer').max = byId('layer').value = maps[0].length - 1;
-  byId('layer').parentElement.style.setProperty('--layers', maps[0].length);
   document.documentElement.classList.add('scripted');
   arrange();
 }

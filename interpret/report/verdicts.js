@@ -1,38 +1,45 @@
-// The verdicts on the mistakes: the browser keeps them for the next visit, and a CSV file hands them on.
+// The verdicts on the mistakes; the browser keeps them for the next visit.
 
 class Verdicts {
   // `key` is the page's; verdicts are stored by the image's index in the data.
   constructor(key) {
     this.name = `verdicts ${key}`;
+    this.before = []; // for `undo`: pairs of an index and what was given before
+    this.stored = true; // whether the browser could store the latest change
     try {
       this.given = JSON.parse(localStorage.getItem(this.name)) ?? {};
     } catch {
-      this.given = {}; // a browser may block storage for local files; `toggle` tells
+      this.given = {}; // a browser may block storage for local files; `set` tells
+    }
+    for (const [id, given] of Object.entries(this.given)) {
+      if (typeof given === 'string') this.given[id] = { verdict: given }; // of an earlier version
     }
   }
 
+  // The verdict, right class and note of an image; '' for what was not given.
   of(id) {
-    return this.given[id] ?? '';
+    return { verdict: '', right: '', note: '', ...this.given[id] };
   }
 
-  // Give the verdict, or take it back if it was given before; false if the browser can't store it.
-  toggle(id, verdict) {
-    if (this.given[id] === verdict) delete this.given[id];
-    else this.given[id] = verdict;
+  judge(id, verdict, right = '') {
+    this.before.push([id, this.of(id)]);
+    this.set(id, { verdict, right });
+  }
+
+  // Take the latest verdict back; return the index of its image.
+  undo() {
+    const [id, { verdict, right }] = this.before.pop();
+    this.set(id, { verdict, right });
+    return id;
+  }
+
+  set(id, changes) {
+    this.given[id] = { ...this.of(id), ...changes };
     try {
       localStorage.setItem(this.name, JSON.stringify(this.given));
+      this.stored = true;
     } catch {
-      return false;
+      this.stored = false;
     }
-    return true;
   }
-}
-
-// The mistakes that have a verdict, as CSV.
-function verdictsCsv(mistakes) {
-  const columns = ['file', 'actual', 'predicted', 'verdict'];
-  const rows = mistakes.filter((o) => o.verdict).map((o) => columns.map((column) => o[column]));
-  // spreadsheets read text that begins with one of these as a formula: an apostrophe prevents it
-  const quoted = (text) => `"${text.replace(/^(?=[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`;
-  return [columns, ...rows].map((row) => row.map(quoted).join(',') + '\r\n').join('');
 }

@@ -110,6 +110,40 @@ def test_accuracy_without_leaked_test_images_is_reported(folder, ended, command)
     assert {*pd.read_csv(run / 'duplicates.csv').file} == leaks
 
 
+def test_verdicts_correct_test_labels(folder, ended, command, tmp_path):
+    _, run = ended(folder)
+    assert summary_of(run)['corrected'] is None
+    row = pd.read_csv(run / 'mistakes.csv').iloc[0]
+    verdicts = tmp_path / 'verdicts.csv'
+    pd.DataFrame([{**row, 'verdict': 'label wrong', 'right_class': row.predicted}]).to_csv(verdicts, index=False)
+    code, out, err = command(review=run, workers=0, verdicts=verdicts)
+    assert code == 0, err
+    summary = summary_of(run)
+    corrected, accuracy = summary['corrected'], summary['test_accuracy'] + 1 / 12
+    assert corrected['test_accuracy'] == pytest.approx(accuracy)
+    assert (corrected['corrected_labels'], corrected['left_out'], corrected['images']) == (1, 0, 12)
+    assert (
+        f'with corrected labels (corrected: 1, images left out: 0) the test accuracy is {accuracy:.2%}, 95% inter'
+        in out
+    )
+    assert f'<dt>With corrected labels</dt><dd>{accuracy:.2%}<small>' in (run / 'report.html').read_text()
+    assert (run / 'plots/confusion_matrix_corrected.png').is_file()
+
+    verdicts.write_text('file,actual\n')
+    before = (run / 'summary.json').read_bytes()
+    code, out, err = command(review=run, workers=0, verdicts=verdicts)
+    assert (code, out) == (2, '')
+    assert err.startswith(
+        f'train_fastai.py: {verdicts} is not a valid table of verdicts, with the columns file, actual'
+    )
+    assert (run / 'summary.json').read_bytes() == before
+    assert command(verdicts=verdicts)[::2] == (2, 'train_fastai.py: --verdicts goes with --review\n')
+
+    assert command(review=run, workers=0)[0] == 0
+    assert summary_of(run)['corrected'] is None
+    assert not (run / 'plots/confusion_matrix_corrected.png').exists()
+
+
 def test_seconds_of_each_phase_are_printed_and_kept(folder, ended, command, monkeypatch):
     times = iter([100, 107.77, 0, 200, 203.2, 300, 300.5])  # the third is of a review that keeps its page
     monkeypatch.setattr(sys.modules['interpret.review'], 'perf_counter', times.__next__)
