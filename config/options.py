@@ -5,6 +5,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
+from config.pixels import PIXELS, refuse_unknown
 from config.recipes import PLATEAU, RECIPES, Recipe, recipe_for
 from config.values import Choice, Flag, Number, Text
 from runtime.errors import UserError
@@ -12,9 +13,6 @@ from runtime.errors import UserError
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels. The network halves a small image three times, and Grad-CAM needs 2x2
 TRACKERS = 'none', 'tensorboard', 'wandb'
 BUNDLED = 'cifar10', 'digits'  # what `--data` may name besides a path
-# How images that are resized become pixels. 'direct', for earlier runs, which have no entry: crops are resized with
-# OpenCV's INTER_AREA. 'cached-1': images are shrunk once, and crops are resized with torch's filter (`data.antialias`).
-PIXELS = 'direct', 'cached-1'
 # These options don't affect the result, so `--resume` may change them. (Images are compared by their content.)
 RESUME_MAY_CHANGE = 'data', 'workers', 'checkpoint_minutes', 'keep_checkpoints', 'track'
 
@@ -120,12 +118,6 @@ OVERRIDES = {
     ),
 }  # fmt: skip
 RECIPE_NAME = _option('auto', Choice(['auto', *RECIPES]), 'recipe', 'how to train; auto: by images and hardware')
-
-
-def refuse_unknown(pixels: str) -> None:
-    """Raise UserError if `pixels` isn't one of PIXELS."""
-    if pixels not in PIXELS:
-        raise UserError(f'pixels {pixels!r}: this version only knows {" and ".join(map(repr, PIXELS))}')
 
 
 def check(name: str, values: Any, value: Any) -> None:

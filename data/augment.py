@@ -31,7 +31,7 @@ def get_transforms(
     """Return the recipe's transforms for images of `size` (height, width): for training, and for validation and test.
 
     With `resize` images may have any size: training resizes a random crop (Szegedy et al. 2014, arXiv 1409.4842,
-    6), the others the shorter side before a centre crop; `pixels` is one of `config.options.PIXELS`. `own` replaces the
+    6), the others the shorter side before a centre crop; `pixels` is one of `config.pixels.PIXELS`. `own` replaces the
     training's crop, flip and hole; see `fit_augment`, which may raise UserError. Raises UserWarning if Albumentations
     ignores an argument.
     """

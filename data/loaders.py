@@ -16,7 +16,8 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import default_device, num_distrib
 from fastcore.basics import defaults
 
-from config.options import PIXELS, Config, refuse_unknown
+from config.options import Config
+from config.pixels import PIXELS, refuse_unknown
 from config.recipes import Recipe, recipe_for
 from data.augment import AlbumentationsTransform, BatchedTransform, OpenImage, get_transforms, split_transforms
 from data.batched.compose import Unbatchable
@@ -54,7 +55,7 @@ def get_dls(
     share `valid` of the kept images, stratified by class. `valid='test'` validates on the test set, `valid=0` on none.
     Batches are normalised images, N x 3 x H x W, and class indices. `dls.size` is (H, W): `size` or the size that
     `data.sizes` chooses; `dls.resized` tells whether images are resized to it, in the way `pixels`, one of
-    `config.options.PIXELS`. `dls.class_counts` counts the training images of each class. `dls.unlabelled` lists images
+    `config.pixels.PIXELS`. `dls.class_counts` counts the training images of each class. `dls.unlabelled` lists images
     without labels, to predict. `dls.left_out` lists the files that `skip_bad` left out, with reasons. `dls.duplicates`
     lists the duplicate images (see `find_duplicates`); a printed line counts them. `dls.fingerprint` is the fingerprint
     of all files, in the loaders' order. `dls.seconds` is how long this took.
@@ -160,11 +161,12 @@ def _subsets(
         train, _ = split_off(train, images.label, left_out, seed, f'fraction {fraction}', of_every_class=False)
     if images.valid:
         return train, images.valid, test
+    least = len(images.classes) if valid is None else 0
     valid = recipe.valid if valid is None else valid
     if valid == 'test':
         return train, test, test
     if valid:
-        return *split_off(train, images.label, round(valid * len(train)), seed, f'valid {valid}'), test
+        return *split_off(train, images.label, max(least, round(valid * len(train))), seed, f'valid {valid}'), test
     if recipe.schedule == 'plateau':
         raise UserError('valid 0: this recipe lowers the learning rate by the validation loss, so hold some images out')
     if recipe.early_stop:

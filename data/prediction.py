@@ -10,7 +10,7 @@ import torch
 from fastai.vision.all import Categorize, DataLoaders, Datasets, Learner, TensorImage, TfmdLists, chunked, to_device
 from torch import Tensor
 
-from config.options import PIXELS
+from config.pixels import PIXELS
 from config.recipes import Recipe
 from data.augment import AlbumentationsTransform, OpenImage, get_transforms
 from data.limits import BadImage

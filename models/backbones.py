@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.hub import load_state_dict_from_url
 from torchvision import models
 
-from config.recipes import TIMM, Recipe
+from config.recipe import TIMM, Recipe
 from runtime.errors import UserError, printable
 
 BROKEN = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from config.options import PIXELS
+from config.pixels import PIXELS
 from config.recipes import Recipe
 from data.fingerprint import fingerprint_images
 from runtime.checked_file import read_json

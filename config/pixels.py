@@ -1,0 +1,13 @@
+"""How images that are resized become pixels: a run keeps the way it began with."""
+
+from runtime.errors import UserError
+
+# 'direct', for earlier runs, which have no entry in config.json: crops are resized with OpenCV's INTER_AREA.
+# 'cached-1': images are shrunk once, and crops are resized with torch's filter (`data.antialias`).
+PIXELS = 'direct', 'cached-1'
+
+
+def refuse_unknown(pixels: str) -> None:
+    """Raise UserError if `pixels` isn't one of PIXELS."""
+    if pixels not in PIXELS:
+        raise UserError(f'pixels {pixels!r}: this version only knows {" and ".join(map(repr, PIXELS))}')
