@@ -26,7 +26,7 @@ BILINEAR = Image.Resampling.BILINEAR  # averages over all source pixels, unlike 
 
 
 def get_transforms(
-    recipe: Recipe, size: tuple[int, int], resize: bool = False, own: A.Compose | None = None, pixels: str = 'direct'
+    recipe: Recipe, size: tuple[int, int], resize: bool = False, pixels: str = 'direct', own: A.Compose | None = None
 ) -> tuple[A.Compose, A.Compose]:
     """Return the recipe's transforms for images of `size` (height, width): for training, and for validation and test.
 

@@ -81,7 +81,7 @@ def get_dls(
     if bs % max(num_distrib(), 1):
         raise UserError(f"bs {bs} can't be shared evenly by {num_distrib()} processes: choose a multiple of that")
 
-    composes, dl_kwargs = get_transforms(recipe, images.size, images.resized, own, pixels), None
+    composes, dl_kwargs = get_transforms(recipe, images.size, images.resized, pixels, own), None
     batch_tfms, item_tfms = None, AlbumentationsTransform(*composes)
     if images.resized:
         if side:

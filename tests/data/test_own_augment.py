@@ -26,7 +26,7 @@ def image(*shape):
 
 def trained_on(own, x, key=0, resize=False, recipe=PLATEAU):
     """The colours that training sees of the image `x`, from 0 to 255."""
-    t = AlbumentationsTransform(*get_transforms(recipe, SIZE, resize, own))
+    t = AlbumentationsTransform(*get_transforms(recipe, SIZE, resize, own=own))
     t.key = (key,)
     return t.decode(t(x, split_idx=0)).permute(1, 2, 0).numpy() * 255
 
