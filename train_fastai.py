@@ -44,7 +44,9 @@ from data.verify import BadImages, report_left_out, unbalanced_line, write_bad_i
 from interpret import GradCAMInterpretation, review
 from interpret.review import review_again, review_run
 from models import cifar_resnet18, with_network
+from models.backbones import check_arch
 from models.build import check_network
+from models.speednet import SPEEDNETS
 from runtime.errors import UserError, ends_in_one_line, printable
 from runtime.processes import first_on_its_machine, on_rank0, one_of_several
 from runtime.run_folder import locked, name_changes, open_run, refuse_name, remove_leftovers, resume_hint
@@ -92,7 +94,7 @@ def start(given: dict[str, Any], repeated: str | None = None) -> None:
     on_rank0(refuse_name)(config.out, config.name)
     refuse_unavailable(config)
     if auto:
-        config = resolve_config({**given, 'recipe': auto_recipe(config)}, base)
+        config = resolve_config({**given, 'recipe': auto_recipe(config, 'arch' in given)}, base)
     config = replace(config, recipe=check_network(config.recipe))
     learn = load(config, Path(expanduser(config.out)))
     if saved:
@@ -115,8 +117,10 @@ def resume(folder: str, given: dict[str, Any]) -> None:
 
 
 def refuse_unavailable(config: Config) -> None:
-    """Raise UserError if the tracker or the compiler that `config` needs is missing."""
+    """Raise UserError if the tracker, the network or the compiler that `config` needs is missing."""
     on_rank0(refuse_missing)(config.track)
+    if config.recipe.arch not in SPEEDNETS:
+        check_arch(config.recipe.arch)
     if config.compile:
         refuse_uncompilable()
 

@@ -477,30 +477,34 @@ def test_the_readmes_notebook_code_runs(folder, tmp_path, monkeypatch):
 def test_the_optimiser_has_the_recipes_values(learner, recipe):
     learn = learner(replace(recipe, bs=4))
     fit(learn, 1, find_lr(learn).lr)
-    (group,) = learn.opt.opt.param_groups  # torch's optimiser, after fastai has set its values
-    assert (group['momentum'], group['nesterov']) == (recipe.mom, recipe.nesterov)
-    assert group['weight_decay'] == recipe.wd  # torch's SGD adds it to the gradient: L2
-    assert sum(p.numel() for p in group['params']) == sum(p.numel() for p in learn.model.parameters())
+    groups = learn.opt.opt.param_groups  # torch's optimiser, after fastai has set its values
+    for group in groups:
+        assert (group['momentum'], group['nesterov']) == (recipe.mom, recipe.nesterov)
+        assert group['weight_decay'] == recipe.wd  # torch's SGD adds it to the gradient: L2
+    trained = [p for group in groups for p in group['params']]
+    assert sum(p.numel() for p in trained) == sum(p.numel() for p in learn.model.parameters())
 
 
 def test_norm_biases_and_filters_have_their_own_learning_rates(learner):
     learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4, muon=0.5), valid=0)  # tiny_net
     fit(learn, 1, 0.01)
     assert isinstance(learn.opt.opt, Muon)
-    biases, filters, others = learn.opt.opt.param_groups
+    biases, filters, others, head = learn.opt.opt.param_groups
     layers = [getattr(learn.model, f'layer{i}') for i in (1, 2, 3, 4)]
     assert {id(p) for p in biases['params']} == {id(layer[1].bias) for layer in layers}
     assert {id(p) for p in filters['params']} == {id(layer[0].weight) for layer in layers}
-    assert len(others['params']) == 4 * 2 + 2
-    assert (biases['lr'], filters['lr']) == pytest.approx((64 * others['lr'], 0.5 * others['lr']))
+    assert len(others['params']) == 4 * 2
+    assert {id(p) for p in head['params']} == {id(p) for p in learn.model.fc.parameters()}
+    lr = head['lr']
+    assert (biases['lr'], filters['lr'], others['lr']) == pytest.approx((64 * lr, 0.5 * lr, lr))
     assert biases['weight_decay'] * 64 == pytest.approx(others['weight_decay']) == SPEEDRUN.wd
 
 
-def test_without_muon_filters_are_in_the_last_group(learner):
+def test_without_muon_filters_have_no_group_of_their_own(learner):
     learn = learner(replace(SPEEDRUN, arch='resnet18', bs=4, muon=0.0), valid=0)
     fit(learn, 1, 0.01)
     assert type(learn.opt.opt) is torch.optim.SGD
-    assert [len(group['params']) for group in learn.opt.opt.param_groups] == [4, 4 * 3 + 2]
+    assert [len(group['params']) for group in learn.opt.opt.param_groups] == [4, 4 * 3, 2]
 
 
 def test_a_network_without_batchnorm_trains_with_a_bias_learning_rate(folder, tmp_path):
@@ -509,7 +513,12 @@ def test_a_network_without_batchnorm_trains_with_a_bias_learning_rate(folder, tm
     before = [p.clone() for p in learn.model.parameters()]
     fit(learn, 1, 1e-3)
     assert not any(torch.equal(p.cpu(), old) for p, old in zip(learn.model.parameters(), before, strict=True))
-    assert [len(group['params']) for group in learn.opt.opt.param_groups] == [0, 26, 26]  # norms, filters, rest
+    assert [len(group['params']) for group in learn.opt.opt.param_groups] == [
+        0,
+        25,
+        25,
+        2,
+    ]  # norms, filters, rest, head
 
 
 def test_compile_is_passed_to_fit_and_kept_on_resume(folder, tmp_path, command, tiny, monkeypatch):

@@ -18,16 +18,17 @@ SAMPLE = 100  # training images, evenly spaced, whose sizes are read
 
 
 @on_rank0
-def auto_recipe(config: Config) -> str:
+def auto_recipe(config: Config, arch_given: bool = False) -> str:
     """Return the name of the recipe for the images and the network of `config`, and print it with the reason.
 
+    `arch_given` tells that the user chose the network, which may be the default one.
     Raises UserError as `get_source`, and for an unknown layout. Files that aren't images are left to `check_images`.
     """
     if config.data == 'digits':
         name, reason = 'plateau', 'its ResNet-18 trains on the bundled digits in minutes'
     elif not _are_small(config.data, config.size):
         name, reason = 'finetune', 'images of over 64 pixels or of several sizes; --recipe plateau trains from scratch'
-    elif config.recipe.arch != PLATEAU.arch or config.recipe.pretrained:
+    elif arch_given or config.recipe.arch != PLATEAU.arch or config.recipe.pretrained:
         name, reason = 'plateau', 'the recipes for CPUs have a network of their own'
     elif default_device().type != 'cpu':
         name, reason = 'plateau', 'small images and a GPU; --recipe hour has a smaller network'

@@ -45,6 +45,10 @@ def test_a_network_that_is_given_excludes_the_recipes_that_have_their_own(folder
     assert chosen(capsys, data=folder, **network) == 'plateau'
 
 
+def test_the_default_network_can_be_asked_for(folder):
+    assert auto_recipe(resolve_config({'data': str(folder)}), arch_given=True) == 'plateau'
+
+
 def test_digits_get_the_mission(capsys):
     assert chosen(capsys, data='digits') == 'plateau'
 
