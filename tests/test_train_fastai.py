@@ -359,7 +359,8 @@ def test_a_pretrained_run_is_reviewed_without_the_published_weights(folder, tmp_
     torch.save(resnet18().state_dict(), hub / 'resnet18-f37072fd.pth')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
-    options = {'data': folder, 'size': 32, 'epochs': 1, 'bs': 6, 'lr': 0.01, 'valid': 0.25, 'pretrained': True}
+    options = {'data': folder, 'recipe': 'plateau', 'size': 32, 'epochs': 1, 'bs': 6, 'lr': 0.01, 'valid': 0.25}
+    options['pretrained'] = True
     code, _, err = command(**options, out=tmp_path, name='r')
     assert code == 0, err
     recipe = json.loads((tmp_path / 'r/config.json').read_text())['recipe']
