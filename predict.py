@@ -110,7 +110,7 @@ def _ordinal(n: int) -> str:
 def main(
     run: str, images: list[str], json: bool = False, gradcam: str | None = None, csv: str | None = None, topk: int = 3
 ) -> None:
-    """Print the classes that the model of `run` predicts for `images`, or write them; SystemExit for an error."""
+    """Print the classes that the model of `run` predicts for `images`, or write a `csv`; SystemExit for an error."""
     with ends_in_one_line('predict.py'):
         classes, results = predict(run, images, gradcam and Path(expanduser(gradcam)))
         bad = {file: reason for file, reason in results.items() if isinstance(reason, str)}

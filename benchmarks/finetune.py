@@ -1,12 +1,12 @@
-"""Fine-tuning beside a linear probe of the same network and the same network from scratch; or k-fold over a folder.
+"""Compare fine-tuning with a linear probe and with training from scratch, or cross-validate it on a folder.
 
     python benchmarks/finetune.py --data cifar10 --size 96 --weights FILE
     python benchmarks/finetune.py --data PHOTOS --folds 5 --weights FILE
 
-Without `folds`, each seed draws its own training and test images, evenly from the classes, and trains the recipe
+Without `folds`, each seed draws its own training and test images, stratified by class, and trains the recipe
 `finetune` with and without pretrained weights. The probe is a logistic regression on the pretrained network's features,
-its regularisation chosen by cross-validation on the training images. With `folds`, each image is tested once by a
-network that hasn't seen it.
+its regularisation chosen by cross-validation on the training images. With `folds`, each image is tested once, by a
+network that wasn't trained on it.
 """
 
 import os
@@ -104,7 +104,7 @@ def compare(files: list[Path], recipe: Recipe, size: int | None, n: tuple[int, i
 
 
 def cross_validate(files: list[Path], recipe: Recipe, size: int | None, folds: int, seeds: int) -> None:
-    """Print the scores over all images, each predicted by a network that hasn't seen it."""
+    """Print the scores over all images, each predicted by a network that wasn't trained on it."""
     labels = [file.parent.name for file in files]
     print('| seed | accuracy | balanced accuracy | macro-F1 | s a fold |\n|--:|--:|--:|--:|--:|', flush=True)
     for seed in range(seeds):

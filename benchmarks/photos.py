@@ -1,12 +1,12 @@
-"""Time decoding and augmenting photographs: this project and others, in one run.
+"""Time decoding and augmenting photographs, with this project and with others.
 
     python benchmarks/photos.py
     python benchmarks/photos.py --cores 2
 
 The photographs are random parts of scikit-learn's two, as JPEGs of 500x375 and of 3000x2000 pixels. All implementations
 give normalised float batches of 224x224: a random crop of 35% to 100% of the area, and a flip. Each round times every
-implementation once, so that other load on the machine affects all of them. With several cores, each loader has as many
-processes.
+implementation once, so that other load on the machine affects all of them. With several cores, each loader has one
+worker process per core.
 """
 
 import os
@@ -56,7 +56,7 @@ PEER = 'torchvision v2, its own decoder'
 
 
 def write_photographs(root: Path, width: int, height: int, n: int) -> Path:
-    """Write `n` training images and two test images of two classes, each another part of a photograph."""
+    """Write `n` training images and two test images of two classes; each is a different part of a photograph."""
     rng = np.random.default_rng(0)
     for name, image in zip(('temple', 'flower'), load_sample_images().images, strict=True):
         for split, number in (('train', n // 2), ('test', 1)):
@@ -120,7 +120,7 @@ def fastai_loaders(files: list[Path], bs: int, workers: int, *augment: Callable)
 
 
 def all_of(batches: Iterable) -> int:
-    """Return the number of images of all `batches`."""
+    """Load all `batches`, and return their number of images."""
     return sum(len(x) for x, _ in batches)
 
 

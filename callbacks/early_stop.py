@@ -6,10 +6,10 @@ from runtime.console import say
 
 
 class EarlyStop(EarlyStoppingCallback):
-    """fastai's EarlyStoppingCallback for trainings that can be resumed, in a `ResumableLearner`.
+    """fastai's EarlyStoppingCallback for a training that can be resumed; needs a `ResumableLearner`.
 
-    It ends the fit after this epoch instead of cancelling it, so that the last checkpoint is saved as usual. A
-    checkpoint keeps that the training has stopped: resumed, it has nothing left to train.
+    It makes the current epoch the last one instead of cancelling the fit, so the last checkpoint is saved as usual. A
+    checkpoint records that the training has stopped: resuming it trains no further.
     """
 
     order = TrackerCallback.order + 1  # before the checkpoint

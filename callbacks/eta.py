@@ -8,7 +8,7 @@ from fastai.vision.all import Callback, ProgressCallback
 from config.recipes import FINETUNE, SPEEDRUN
 from runtime.console import say
 
-# hints on a slow CPU, by the recipe that is running
+# hints on a slow CPU, by the name of the recipe
 FASTER = {SPEEDRUN.name: '', FINETUNE.name: 'smaller images: --size 128; '}
 
 
@@ -52,7 +52,7 @@ class ETA(Callback):
         left = total_epochs - done
         # a resumed training has done the first batches of its epoch
         more = sweep.num_it if sweep else self.train_iter - self.iter - 1
-        # a forward pass costs about a third of a training step, and nearly all of one with a frozen body
+        # a forward pass takes about a third of a training step; nearly all of it if the body is frozen
         forward = seconds if self._is_frozen() else seconds / 3
         frozen = max(0, min(self.learn.recipe.frozen, total_epochs - 1) - done)
         trained = seconds * more + forward * (train * (3 * (left - frozen) + frozen) + left * valid)

@@ -11,12 +11,13 @@ CYCLE = combined_cos(0.3, 1 / 10, 1 / 2, 0.5e-5)
 
 
 class FineTune(ParamScheduler):
-    """Train only the last parameter group for `frozen` epochs, then all: each part is one cycle of the learning rates.
+    """Train only the last parameter group for `frozen` epochs, then all; each part is one cycle of the learning rates.
 
-    `lrs` has one learning rate for each group: its peak in the first part, twice its peak in the second. fastai's
-    `fine_tune` calls `fit` twice; one fit can be stopped and resumed at any batch. At least one epoch trains all.
-    BatchNorm keeps the statistics of the pretrained weights, since those of small batches are noise: 76% instead of 53%
-    after 500 images of JPEG CIFAR-10. With `frozen` 0, from scratch, all train from the start, BatchNorm too.
+    `lrs` has one learning rate for each group: the peak of the first part, and twice the peak of the second. At least
+    one epoch trains all groups. fastai's `fine_tune` calls `fit` twice; a single fit can be resumed at any batch.
+
+    BatchNorm keeps the statistics of the pretrained weights, since those of small batches are noise: the accuracy with
+    500 images of JPEG CIFAR-10 was 76% instead of 53%. With `frozen` 0 (from scratch) the statistics are updated.
     """
 
     def __init__(self, lrs: Sequence[float], frozen: int):

@@ -28,7 +28,7 @@ class Config:
     """The options of a run. An invalid value raises UserError, which names the option."""
 
     recipe: Recipe = PLATEAU
-    pixels: str = PIXELS[-1]  # not an option: it keeps the results of earlier runs
+    pixels: str = PIXELS[-1]  # not an option: an earlier run keeps its own
     data: str = _option(
         'cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or images in a folder, .tgz, .zip or CSV'
     )
@@ -127,9 +127,10 @@ def check(name: str, values: Any, value: Any) -> None:
 
 
 def override(recipe: Recipe, **values: Any) -> Recipe:
-    """Return `recipe` with `values`: `lr` turns its sweep off, `weights` are pretrained.
+    """Return `recipe` with `values`.
 
-    Raises UserError for another network in a SpeedNet recipe.
+    `lr` turns the sweep off, `weights` turns `pretrained` on, `pretrained=False` drops `weights` and `frozen`. Raises
+    UserError for another network in a SpeedNet recipe, and for `weights` with `pretrained=False`.
     """
     network = 'arch', 'pretrained', 'weights'
     if recipe.arch.startswith('speednet') and (named := [o for o in network if values.get(o)]):

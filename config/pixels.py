@@ -2,7 +2,7 @@
 
 from runtime.errors import UserError
 
-# 'direct', for earlier runs, which have no entry in config.json: crops are resized with OpenCV's INTER_AREA.
+# 'direct': crops are resized with OpenCV's INTER_AREA. Runs without an entry in config.json, the earliest, used it.
 # 'cached-1': images are shrunk once, and crops are resized with torch's filter (`data.antialias`).
 PIXELS = 'direct', 'cached-1'
 

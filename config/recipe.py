@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-TIMM = 'timm:'  # begins the name of one of timm's networks
+TIMM = 'timm:'  # prefix of the names of timm's networks
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Recipe:
     lr: float  # used without a sweep, or if the sweep has no suggestion
     mom: float
     nesterov: bool
-    wd: float  # true L2, on every parameter except the filters that Muon trains
+    wd: float  # true L2 (AdamW: decoupled), on every parameter except the filters that Muon trains
     # schedule
     epochs: int
     bs: int  # 0: a twentieth of the training images, from 8 to 128
@@ -36,19 +36,19 @@ class Recipe:
     lr_rule: str  # 'none': no sweep, `lr` was tuned together with the other values; 'own': a sweep is drawn beside `lr`
     sweep_steps: int = 60  # from 1e-4 to 10: the resolution of fastai's 100 steps from 1e-7 to 10
     # used by some recipes only
-    arch: str = 'resnet18'  # torchvision's name, TIMM and timm's, or one of `models.speednet.SPEEDNETS`
+    arch: str = 'resnet18'  # torchvision's name, TIMM + timm's name, or one of `models.speednet.SPEEDNETS`
     pretrained: bool = False  # start from published weights, and normalise with their `mean` and `std`
-    weights: str = ''  # a file of pretrained weights; else the library's own
-    side: int = 0  # of photographs after resizing, in pixels; 0 is 224
+    weights: str = ''  # a file of pretrained weights; '': the library's own
+    side: int = 0  # images become squares of this side; 0: small images of one size keep it, others get 224
     # minimum area of a random crop, as a fraction of the image; replaces `pad` when images are resized. 0.35 is
     # fastai's value for Imagenette; torchvision's 0.08 is for 90 epochs of ImageNet
     min_scale: float = 0.35
     valid: float = 0.1  # fraction of the training images to validate on; 0 if the schedule needs no validation
-    # or 'triangle' (`callbacks/triangular_lr.py`) or 'finetune' (`callbacks/fine_tune.py`), without cuts
+    # 'plateau' cuts the rate; 'triangle' (`callbacks/triangular_lr.py`) and 'finetune' (`callbacks/fine_tune.py`) don't
     schedule: str = 'plateau'
-    frozen: int = 0  # epochs in which `finetune` trains only the last layer, before all; 0 if nothing is pretrained
-    body_lr: float = 1.0  # learning rate of all layers but the last: times this
-    adamw: bool = False  # AdamW instead of SGD
+    frozen: int = 0  # first epochs, in which `finetune` trains only the last layer; 0 without pretrained weights
+    body_lr: float = 1.0  # learning rate times this for all layers but the last
+    adamw: bool = False  # AdamW instead of SGD; `mom` is its first beta
     bias_lr: float = 1.0  # BatchNorm's biases: learning rate times this, weight decay divided by it
     muon: float = 0.0  # Muon trains the filters (`training/muon.py`) at this multiple of `lr`; 0: SGD trains them
     alternating_flip: bool = False  # see `data.batched_loader`; when images are resized, each flip is independent
@@ -57,7 +57,7 @@ class Recipe:
     # what replaces crop, flip and hole in training: 'recipe' (nothing), 'light', 'strong', or Albumentations' JSON
     augment: str = 'recipe'
     early_stop: int = 0  # training ends after this many epochs without a lower validation loss; 0: never
-    mixup: float = 0.0  # images are mixed by `callbacks/mixup.py`, in proportions of Beta(mixup, mixup); 0: not
+    mixup: float = 0.0  # `callbacks/mixup.py` mixes images in proportions of Beta(mixup, mixup); 0: off
     weight_classes: bool = False  # the loss weights each class inversely to its number of training images
     average: float = 0.0  # epochs over which weights are averaged (`callbacks/averaged_weights.py`); 0: no average
     name: str = 'own'  # its name on the command line

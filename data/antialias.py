@@ -22,7 +22,7 @@ def resize(image: np.ndarray, size: Size, mode: str = 'bilinear') -> np.ndarray:
 def shrink(image: np.ndarray, side: int) -> np.ndarray:
     """Shrink `image`, H x W x 3, uint8, until its shorter side has `side` pixels; a smaller image is returned as it is.
 
-    Bicubic: a later bilinear crop loses half as much as after INTER_AREA or bilinear shrinking (docs/own-images.md).
+    Bicubic, since a later bilinear crop then loses less than after bilinear shrinking (docs/own-images.md).
     """
     return resize(image, shrunk(image.shape[:2], side), 'bicubic')
 

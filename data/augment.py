@@ -31,9 +31,9 @@ def get_transforms(
     """Return the recipe's transforms for images of `size` (height, width): for training, and for validation and test.
 
     With `resize` images may have any size: training resizes a random crop (Szegedy et al. 2014, arXiv 1409.4842,
-    6), the others the shorter side before a centre crop; `pixels` is one of `config.pixels.PIXELS`. `own` replaces the
-    training's crop, flip and hole; see `fit_augment`, which may raise UserError. Raises UserWarning if Albumentations
-    ignores an argument.
+    6); validation and test resize the shorter side, then crop the centre. `pixels` is one of `config.pixels.PIXELS`.
+    `own` replaces crop, flip and hole in training; `fit_augment` raises UserError if it doesn't fit. Raises UserWarning
+    if Albumentations ignores an argument.
     """
     h, w = size
     pad_h, pad_w = round(recipe.pad * h), round(recipe.pad * w)
@@ -73,7 +73,7 @@ class OpenImage(DisplayedTransform):
 
     If those resize (`resized`), a JPEG is decoded no larger than they need. Otherwise an image of another size than
     `size` (height, width), possible only in prediction, is scaled until it covers `size`, keeping its proportions, and
-    cropped at the centre. With `side` every image is shrunk to it: see `data.antialias.shrink`. `check` checks files
+    cropped at the centre. With `side`, `data.antialias.shrink` shrinks every image to it. `check` checks files
     when they are opened; by default they were checked before.
     """
 
@@ -81,7 +81,7 @@ class OpenImage(DisplayedTransform):
 
     def __init__(self, size: Size, resized: bool, check: bool = False, side: int | None = None):
         self.size, self.resized, self.check, self.side = size, resized, check, side
-        # twice the size: so that a crop of a quarter of the area isn't enlarged
+        # by default twice the size, so that a crop of a quarter of the area isn't enlarged
         self.shorter = side or (2 * max(size) if resized else None)
 
     def encodes(self, item: str | Path | bytes | np.ndarray | Image.Image) -> PILImage:

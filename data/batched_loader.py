@@ -52,7 +52,7 @@ class BatchedDL(SeededDL):
         self.tables = {}
 
     def draws(self, idxs: list[int], times: list[int]) -> Tensor:
-        """Return the draws of the items `idxs`: int64, N x columns. `times` are those of `times_seen`."""
+        """Return the draws of the items `idxs`: int64, N x columns. `times` is the result of `times_seen`."""
         if not any(times):
             return torch.from_numpy(self._table(0)[idxs])
         return torch.from_numpy(np.stack([self._table(time)[i] for i, time in zip(idxs, times, strict=True)]))

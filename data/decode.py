@@ -47,7 +47,7 @@ def open_shrunk(file: str | Path, side: int) -> np.ndarray:
 
 
 def _decode_jpeg(im: Image.Image, file: str | Path, shorter: int) -> np.ndarray | None:
-    """Return the pixels of `_decode`, upright, by OpenCV; None if only Pillow can decode them."""
+    """Decode upright with OpenCV, to the same pixels as `_decode`; None if only Pillow can."""
     pixels = decode_jpeg(im, file, shorter)
     turn = None if pixels is None else TURNS.get(_orientation(im))
     return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))

@@ -33,13 +33,13 @@ class Checked:
         return Pixels(self.cache.mapped, np.array([self.cache.good[self.contents[file]][2] for file in files]), size)
 
     def photographs(self, files: list[Path], side: int) -> Photographs:
-        """Return the pixels of `files`, shrunk to `side`; if they weren't kept, each is decoded when it is read."""
+        """Return the pixels of `files`, shrunk to `side`; if they weren't kept, files are decoded when read."""
         kept = None if self.problem else [self.cache.good[self.contents[file]] for file in files]
         return Photographs(files, side, self.cache.mapped, kept)
 
 
 def examine(root: Path, files: list[Path], plan: Plan) -> Checked:
-    """Check all `files` below `root`, and keep the pixels in the `plan`.
+    """Check all `files` below `root`, and keep the pixels that `plan` selects.
 
     Contents that were checked in an earlier run are only hashed. No pixels are kept if they can't be written, or take
     more than a quarter of the memory or half of the disk's free space.
@@ -63,7 +63,7 @@ def examine(root: Path, files: list[Path], plan: Plan) -> Checked:
 
 
 def _is_missing(row: Row, plan: Plan) -> bool:
-    """Whether the pixels of an image, a `row` of `Cache.good`, are in the plan, but not in the cache."""
+    """Whether `plan` selects the pixels of an image, but the cache doesn't have them; `row` is one of `Cache.good`."""
     height, width, start, side = row
     size = height, width
     return plan.side_for(size) is not None and (start is None or not plan.matches(size, side))
@@ -114,7 +114,7 @@ def _renew(
 
 
 def _too_large(sizes: list[Size], plan: Plan, rooms: dict[str, float]) -> str:
-    """Why the pixels of images of these `sizes` aren't kept; '' if they fit into all `rooms`, bytes by name."""
+    """Why the pixels of images of these `sizes` aren't kept; '' if they fit. `rooms` has bytes by name."""
     need = plan.bytes(sizes)
     for name, room in rooms.items():
         if need > room:

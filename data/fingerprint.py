@@ -1,4 +1,4 @@
-"""Tell whether a later run has the images, in the same split, that a run was started with."""
+"""Fingerprints of the images and their split: they tell whether a later run has the same."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from fastai.data.core import DataLoaders
 from runtime.errors import UserError
 from runtime.files import fingerprint, sha256
 
-FORM = 'sha256:'  # earlier runs have a bare digest, of the names and whole contents
+FORM = 'sha256:'  # earlier runs have a digest without this prefix, of the names and whole contents
 
 
 def fingerprint_files(
@@ -18,7 +18,7 @@ def fingerprint_files(
 ) -> str:
     """SHA-256 of the names (relative to `root`) and the SHA-256 `contents` of `files`, in the given order.
 
-    `labels` are the classes of files that aren't named by the files' folders.
+    `labels` are the classes, if the files' folders don't name them.
     """
     whole, folder = hashlib.sha256(), os.path.join(root, '')
     for file in files:

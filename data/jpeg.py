@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-MODES = 'RGB', 'L'  # Pillow alone converts the four inks of CMYK
+MODES = 'RGB', 'L'  # CMYK is left to Pillow
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,

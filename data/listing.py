@@ -35,7 +35,7 @@ class Listing:
 
 
 class Labels:
-    """The class of each listed file; the object can be called, as fastai's `parent_label`."""
+    """The classes of the files of a CSV; calling it gives a file's class, as fastai's `parent_label` does."""
 
     def __init__(self, by_file: dict[Path, str]):
         self.by_file = by_file

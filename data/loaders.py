@@ -61,7 +61,7 @@ def get_dls(
     of all files, in the loaders' order. `dls.seconds` is how long this took.
 
     `augment` replaces the recipe's crop, flip and hole in training: 'light', 'strong', a file that `A.save` wrote, or
-    an `A.Compose` without Normalize and ToTensorV2, which are added. Raises UserError if it can't be used, or if the
+    an `A.Compose` without Normalize and ToTensorV2, which are added. Raises UserError if it can't be used, and if the
     images can't be used or are too few.
     """
     start, recipe = perf_counter(), recipe or recipe_for(path)
@@ -97,7 +97,7 @@ def get_dls(
         else:
             dl_kwargs = _all_pixels(images, subsets, side)
     if num_workers is None:
-        # decoded images need no workers; on the CPU the model needs every core
+        # images that stay as they are need no workers once decoded; on the CPU the model needs every core
         cpus = defaults.cpus // int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # shared by the launcher's processes
         num_workers = min(max(cpus, 1), 8) if on_gpu and (images.resized or not dl_kwargs) else 0
     flips = {'alternating_flip': recipe.alternating_flip} if batch_tfms and not images.resized else {}
@@ -175,13 +175,13 @@ def _subsets(
 
 
 def _fitting_bs(n: int) -> int:
-    """A batch size for `n` training images: a twentieth, but from 8 to 128, and the same share for each process."""
+    """A batch size for `n` training images: a twentieth of them, 8 to 128, divisible by the number of processes."""
     processes = max(num_distrib(), 1)
     return min(n, max(8, min(n // 20, 128))) // processes * processes
 
 
 def _all_pixels(images: Images, subsets: Sequence[list[Path]], side: int | None) -> list[dict] | None:
-    """Return the pixels and the labels of each subset; None if images that aren't resized are decoded in each epoch."""
+    """Return the pixels and labels of each subset; None if images that aren't resized must be decoded in each epoch."""
     if problem := images.checked.problem:
         print(printable(f'images are decoded in each epoch: {problem}'))
     if images.resized:

@@ -1,4 +1,4 @@
-"""Augmentation in place of the recipe's: Albumentations transforms of the user, from a file, or ready ones by name."""
+"""Augmentation in place of the recipe's: the user's Albumentations transforms, or ready ones by name."""
 
 import json
 import random
@@ -18,9 +18,9 @@ from runtime.errors import UserError, printable
 
 RECIPE = 'recipe'  # the name of the recipe's own augmentation
 MOST = 10_000  # values in a file: aliases in YAML can repeat a value without end
-DRAWS = 8  # of each transform to see which size it gives
+DRAWS = 8  # calls of the transforms, to see which size they return
 
-# Chains, and the modules of transforms that need nothing but one image: others read files, or need masks and boxes.
+# Chains, and the modules of transforms that need only one image: others read files, or need masks or boxes.
 CHAINS = A.Compose, A.Sequential, A.OneOf, A.SomeOf, A.RandomOrder, A.OneOrOther
 MODULES = 'blur', 'crops', 'dropout', 'geometric', 'pixel'
 
@@ -30,7 +30,7 @@ def _light() -> A.Compose:
 
 
 def _strong() -> A.Compose:
-    """The colours of SimCLR at half of its strength (Chen et al. 2020, arXiv 2002.05709, A), small turns, a hole."""
+    """SimCLR's colours at half its strength (Chen et al. 2020, arXiv 2002.05709, A), small rotations, blur, a hole."""
     return A.Compose([
         A.HorizontalFlip(p=0.5),
         A.Affine(rotate=(-15, 15), shear=(-8, 8), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
@@ -127,10 +127,10 @@ def _refuse_others(node: dict[str, Any]) -> None:
 
 
 def fit_augment(augment: A.Compose, size: tuple[int, int], crop: Sequence[A.BasicTransform]) -> list:
-    """Return the transforms for images of any size, if there is a `crop` to `size` (height, width), else of `size`.
+    """Return the transforms of `augment`, after those of `crop` if there are any.
 
-    `crop` comes first, unless `augment` turns images of other sizes into `size` itself. UserError if the result isn't
-    an 8-bit RGB image of `size`.
+    With `crop` images may have any size, and it turns them into `size` (height, width); it is left out if `augment`
+    does so itself. Without `crop` images have `size`. UserError if the result isn't an 8-bit RGB image of `size`.
     """
     h, w = size
     whole = augment.transforms if augment.p == 1 else [augment]

@@ -1,4 +1,4 @@
-"""The pixels of photographs, each decoded and shrunk once, or again whenever it is read."""
+"""The pixels of photographs: from the cache, or decoded whenever they are read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ from runtime.errors import UserError
 class Photographs:
     """The checked `files` as arrays of H x W x 3, uint8, shrunk to `side` (`data.antialias.shrink`).
 
-    `kept` has the row of `Cache.good` of each file, whose pixels are in `mapped`. If it is None, the files are decoded
-    when they are read, with the same result. UserError then if a file has changed.
+    `kept` has each file's row of `Cache.good`; the pixels are in `mapped`. If `kept` is None, a file is decoded when it
+    is read, with the same result; UserError if it has changed.
     """
 
     files: list[Path]

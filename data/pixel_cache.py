@@ -54,8 +54,8 @@ class Mapped:
 class Cache:
     """Results by the SHA-256 of an image's content.
 
-    `bad` has reasons; `good` has height, width, the offset in the pixels, None if they aren't kept, and the side to
-    which they were shrunk. Those that weren't, side 0, are stored as 3 x H x W, the others as H x W x 3.
+    `bad` has reasons. `good` has rows: height and width, the offset of the pixels (None if they aren't kept), and the
+    side to which they were shrunk. Shrunk pixels are stored as H x W x 3; others have side 0 and are 3 x H x W.
     """
 
     good: dict[str, Row] = field(default_factory=dict)
@@ -118,7 +118,7 @@ def write_cache(root: Path, results: Iterable[Result]) -> Cache:
 
 
 def free_space() -> float:
-    """Return the free bytes of the disk for results; infinite if unknown: writing them will tell."""
+    """Return the free bytes on the cache's disk; infinite if unknown, since a full disk is noticed in writing too."""
     try:
         folder = _folder()
         return disk_usage(next(parent for parent in (folder, *folder.parents) if parent.is_dir())).free

@@ -75,7 +75,7 @@ class SeededDL(TfmdDL):
     def give_key(self, s: int, time: int) -> AlbumentationsTransform | None:
         """Key the next draws of the `AlbumentationsTransform` among the item transforms, and return it.
 
-        The draws are those of the item `s` when it is used for the `time`-th time in this iteration.
+        The draws are those of item `s` after `time` earlier uses in this iteration.
         """
         for tfm in self.after_item.fs:
             if isinstance(tfm, AlbumentationsTransform):

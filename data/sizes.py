@@ -35,23 +35,22 @@ def may_stay(size: Size, wanted: int | None) -> bool:
 
 
 def side_to_keep(side: int, min_scale: float) -> int:
-    """The shorter side of a photograph of which the smallest random crop still has `side` pixels a side.
+    """The shorter side that lets a photograph's smallest random crop have `side` pixels a side: 379 for 224 and 0.35.
 
-    That crop has the area `min_scale`: 379 pixels for 224 and 0.35. The centre crop needs less, unless `min_scale` is
-    over 0.77.
+    `min_scale` is that crop's share of the area. The centre crop needs less, unless `min_scale` is over 0.77.
     """
     return ceil(side / min(min_scale**0.5, CENTRE))
 
 
 def shrunk(size: Size, side: int) -> Size:
-    """The size after shrinking `size` until its shorter side is `side`; 0, or a smaller size, changes nothing."""
+    """The size after shrinking `size` until its shorter side is `side`; unchanged if that is 0 or not smaller."""
     shorter = min(size)
     return size if not 0 < side < shorter else tuple(round(length * side / shorter) for length in size)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pixels of an image are kept: `wanted` as for `choose_size`, `side` as for `shrunk`.
+    """Which pixels are kept: images that `may_stay` with `wanted` as they are, others shrunk to `side`.
 
     Without `side` the pixels of images that are resized aren't kept.
     """

@@ -31,7 +31,7 @@ def find_images(data: str | Path, skip_bad: bool = False, size: int | None = Non
 def get_source(data: str | Path) -> Path:
     """Return the folder for `data`: 'cifar10', 'digits', or the path of a folder or of a .tgz or .zip of a folder.
 
-    Of folders that only wrap the data set it is the innermost one. A CSV of files and labels is returned as it is.
+    Folders that only wrap the data set are skipped. A CSV of files and labels is returned as it is.
     Pass './digits' for a folder called digits. Downloaded, generated and unpacked files stay in fastai's data folder.
     Raises `UserError` if there is no such folder or file, or if it can't be downloaded or unpacked.
     """

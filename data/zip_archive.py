@@ -14,7 +14,7 @@ KINDS |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), 'a device')
 
 
 class Zip(FileIO):
-    """A file that refuses to be read in too large pieces."""
+    """A file that refuses too large reads."""
 
     def __init__(self, archive: Path):
         super().__init__(archive)
@@ -52,6 +52,6 @@ def zip_members(archive: Path) -> Iterator[Member]:
             if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):  # other methods take much memory
                 raise Refused(f'{name} is compressed by another method than deflate')
             kind = stat.S_IFMT(info.external_attr >> 16)
-            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)  # archives from Windows have none
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)  # archives from Windows have 0
             kind = None if plain else KINDS.get(kind, 'neither a file nor a folder')
             yield Member(info.filename, info.is_dir(), content(info), kind)

@@ -48,7 +48,7 @@ def correct_labels(interp: GradCAMInterpretation, verdicts: pd.DataFrame) -> Cor
     """Apply the `verdicts` of `read_verdicts` to the labels of `interp`.
 
     "label wrong" replaces a label by the right class. Images of none of the classes, and those with a wrong label but
-    no right class, aren't counted. Raises UserError if a row names no image of `interp`, another label or no class.
+    no right class, aren't counted. Raises UserError if a row's file, label or right class isn't of this run.
     """
     index = {str(name): i for i, name in enumerate(interp.vocab)}
     images = interp.suspects(k=None)

@@ -101,8 +101,8 @@ def _write_review(
     """Review the test set, write `summary.json`, the model card and the page, and print the accuracies.
 
     `known` are values as of `read_summary`, and `begun` is the `perf_counter()` at which the review began. The
-    course project's accuracies are shown if the test images are CIFAR-10's; the one without leaked images, too; and
-    with `verdicts`, as of `read_verdicts`, the one with corrected labels.
+    course project's accuracies are shown if the test images are CIFAR-10's. If some leaked, the accuracy without them
+    is printed too, and with `verdicts` (of `read_verdicts`) the one with corrected labels.
     """
     test_selected_on = config.valid == 'test'
     course = COURSE_PROJECT if _tests_on_cifar10(learn, config) else None
@@ -165,7 +165,7 @@ def _tests_on_cifar10(learn: Learner, config: Config) -> bool:
 
 @on_rank0
 def review_again(run: str | Path, given: dict[str, Any]) -> None:
-    """Review a finished run again, without training; `given` are options that don't affect the result, and `verdicts`.
+    """Review a finished run again, without training; `given` may have `data`, `workers` and `verdicts`.
 
     `verdicts` is a file that the page exported: its corrected labels give a second accuracy and confusion matrix.
     """

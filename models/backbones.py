@@ -69,7 +69,7 @@ def smallest_size(arch: str) -> int:
 
 
 def create(arch: str, n_out: int, pretrained: bool = False) -> nn.Module:
-    """Create the network `arch` with `n_out` outputs and random weights; `pretrained` if it will get others."""
+    """Create the network `arch` with `n_out` outputs and random weights; `pretrained`: it will get pretrained ones."""
     if arch.startswith(TIMM):
         return timm.create_model(arch.removeprefix(TIMM), num_classes=n_out)
     options = {}
@@ -92,7 +92,7 @@ def load_pretrained(model: nn.Module, arch: str, weights: str = '') -> None:
     """Give the network `arch` pretrained weights, and its last layer zeros.
 
     The weights are those of the file `weights`, else the library's own. Nothing in a file is run. Raises UserError if
-    they can't be had, or are another network's.
+    they can't be loaded, or are another network's.
     """
     for p in head_of(model):
         nn.init.zeros_(p)  # timm's EfficientNets begin with outputs of up to 8, which training has to undo first
@@ -110,18 +110,18 @@ def load_pretrained(model: nn.Module, arch: str, weights: str = '') -> None:
 
 
 def _without_head(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Those of `tensors` that `model` has, but for its last layer's, and counts of batches, which files may lack."""
+    """The `tensors` that `model` has, without its last layer's and BatchNorm's batch counts, which files may lack."""
     head = {*map(id, head_of(model))}
     names = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in head}
     return {name: tensor for name, tensor in tensors.items() if name in names and not name.endswith(COUNT)}
 
 
 def _renamed(theirs: dict[str, Tensor], mine: dict[str, Tensor], file: str) -> dict[str, Tensor]:
-    """Give tensors with other names those of `mine`, in their order; UserError if it can't be the same."""
+    """Rename the tensors `theirs` to the names of `mine`, in order; UserError if they can't correspond."""
     names = [name for name in mine if not name.endswith(COUNT)]
     tensors = [tensor for name, tensor in theirs.items() if not name.endswith(COUNT)]
     missing = next(name for name in mine if name not in theirs)
-    if file.endswith('.safetensors'):  # it has them sorted by name
+    if file.endswith('.safetensors'):  # it is sorted by name, so the order says nothing
         raise UserError(f'--weights {file}: it has no {missing}')
     if len(names) != len(tensors):
         raise UserError(
@@ -145,7 +145,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
 
 
 def fetch_weights(arch: str) -> dict[str, Tensor]:
-    """Return the library's weights, from its cache or the network; NoWeights if it has none, UserError if damaged."""
+    """Return the library's weights, cached or downloaded; NoWeights if neither is possible, UserError if damaged."""
     return _fetch_timm(arch) if arch.startswith(TIMM) else _fetch_torchvision(arch)
 
 

@@ -30,10 +30,10 @@ def with_network(recipe: Recipe, arch: str | None = None, pretrained: bool = Fal
 
 
 def check_network(recipe: Recipe) -> Recipe:
-    """Return `recipe` with what its network's pretrained weights were made with: mean, std and image size, if any.
+    """Return `recipe` with the mean, std and image size of its network's pretrained weights, if it uses them.
 
-    Without the weights `finetune` trains from scratch, and a line says so. Raises UserError for an unknown network, and
-    for a file of weights that can't be read.
+    If `finetune` can't get the weights, it trains from scratch, and a line says so. Raises UserError for an unknown
+    network, and for a file of weights that can't be read.
     """
     if recipe.arch in SPEEDNETS:
         return recipe

@@ -15,7 +15,8 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
 
     A spreadsheet treats text that begins with = + - @, a tab or a carriage return as a formula; a leading apostrophe
     makes it text. All text is quoted: a spreadsheet that separates columns by semicolons would find a formula in
-    `a;=1`. The review page exports its verdicts by the same rules. https://owasp.org/www-community/attacks/CSV_Injection
+    `a;=1`. The review page exports its verdicts by the same rules.
+    https://owasp.org/www-community/attacks/CSV_Injection
     """
     text = {name: column.map(_as_text) for name, column in table.items() if not is_numeric_dtype(column)}
     with replacing(file) as part:

@@ -21,8 +21,8 @@ SAMPLE = 100  # training images, evenly spaced, whose sizes are read
 def auto_recipe(config: Config, arch_given: bool = False) -> str:
     """Return the name of the recipe for the images and the network of `config`, and print it with the reason.
 
-    `arch_given` tells that the user chose the network, which may be the default one.
-    Raises UserError as `get_source`, and for an unknown layout. Files that aren't images are left to `check_images`.
+    `arch_given`: the user named a network, perhaps the default one. Raises UserError as `get_source`,
+    and for an unknown layout. Files that aren't images are left to `check_images`.
     """
     if config.data == 'digits':
         name, reason = 'plateau', 'its ResNet-18 trains on the bundled digits in minutes'

@@ -21,7 +21,7 @@ def identity(learn: Learner) -> dict[str, Any]:
         images = fingerprint_images(dls)
     except (AttributeError, TypeError, ValueError):
         images = None
-    own = vars(dls)  # without a size, `dls.size` would look in the dataset
+    own = vars(dls)  # `vars`: without a size, `dls.size` would look in the dataset
     size, resized = own.get('size'), own.get('resized')
     return {
         'images': images,

@@ -143,7 +143,7 @@ def get_learner(
 
 
 def _optimiser(recipe: Recipe) -> dict[str, Any]:
-    """torch's optimiser and its options: fastai's SGD has no Nesterov momentum, and its weight decay isn't true L2."""
+    """torch's optimiser and its options: fastai's SGD has no Nesterov momentum; torch's `weight_decay` is true L2."""
     if recipe.adamw:
         return {'opt': torch.optim.AdamW, 'betas': (recipe.mom, 0.999)}
     return {'opt': Muon if recipe.muon else torch.optim.SGD, 'momentum': recipe.mom, 'nesterov': recipe.nesterov}
@@ -161,9 +161,9 @@ def _groups(model: nn.Module, recipe: Recipe) -> list[list[nn.Parameter]]:
 
 
 def _weight(dls: DataLoaders, recipe: Recipe) -> Tensor | None:
-    """The classes' weights in the loss, None for equal ones; UserError if `get_dls` hasn't counted the images."""
+    """The weight of each class in the loss, None if all are equal; UserError if `get_dls` hasn't counted the images."""
     counts = vars(dls).get('class_counts')
-    if not recipe.weight_classes or not len(dls.train.dataset):  # without training images, as of `load_model`
+    if not recipe.weight_classes or not len(dls.train.dataset):  # without training images, as in `load_model`
         return None
     if not counts:
         raise UserError("weight_classes needs the DataLoaders of get_dls, which count each class's images")

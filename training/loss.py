@@ -10,8 +10,8 @@ class CrossEntropy(CrossEntropyLossFlat):
 
     fastai's wraps both in a subclass of Tensor, which then runs Python at each operation on the loss.
 
-    With a `weight` for each class the mean is over the N images. torch divides by the sum of their weights; then the
-    mean of several batches, or processes, would depend on which images are together.
+    With a `weight` for each class, the sum is divided by N. torch divides it by the sum of the weights; the mean over
+    several batches or processes would then depend on which images share a batch.
     """
 
     def __call__(self, pred: Tensor, targ: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class CrossEntropy(CrossEntropyLossFlat):
 
 
 def class_weights(counts: dict[str, int]) -> Tensor:
-    """A weight for each class, inverse to its number of training images, 1 in the mean over the images.
+    """A weight for each class, inverse to its number of training images; the mean over all images is 1.
 
     The formula of scikit-learn's `compute_class_weight('balanced')`.
     """

@@ -85,8 +85,8 @@ class LRSweep:
 def find_lr(learn: Learner) -> LRSweep:
     """Sweep the learning rate from 1e-4 to 10 and choose one by the recipe's rule.
 
-    `finetune` sweeps only the last layer's, in at most a tenth of the training's batches.
-    Smith 2015 (arXiv 1506.01186), by `Learner.lr_find`. Weights, optimiser and random states are restored afterwards,
+    Smith 2015 (arXiv 1506.01186), by `Learner.lr_find`. `finetune` sweeps for at most a tenth of its training batches,
+    and only the last layer if the others are pretrained. Weights, optimiser and random states are restored afterwards,
     also when the sweep is interrupted or fails. If the rule suggests nothing, for example because the sweep diverges at
     once, the fallback is the recipe's own rate, or a tenth of the rate at which the sweep diverged if that's lower.
     Raises UserError if there are no training images.
@@ -173,7 +173,7 @@ def _snapshot(learn: Learner) -> Callable[[], None]:
 
     def restore():
         for p in trainable:
-            p.requires_grad_(True)  # the sweep of a last layer freezes the others
+            p.requires_grad_(True)  # a sweep of the last layer froze the others
         learn.model.load_state_dict(weights)
         learn.model.train(training)
         learn.model.zero_grad()  # a sweep interrupted after its backward pass leaves gradients

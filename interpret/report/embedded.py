@@ -17,7 +17,7 @@ MAP_SIDE = 32  # maximum, in pixels
 def embedded_image(image: Image.Image | Tensor, side: int) -> dict:
     """The attributes of an <img>, at most `side` pixels wide and high.
 
-    An image under 64 pixels is lossless and enlarged with sharp pixels, others smoothly.
+    Images under 64 pixels are lossless, and the page enlarges them with sharp pixels; others it enlarges smoothly.
     A tensor, C x H x W, has floats up to 1, or integers up to 255 as fastai's own IntToFloatTensor decodes to.
     """
     if isinstance(image, Tensor):

@@ -144,7 +144,7 @@ def _that_fit(
 
 
 def _split(interp: GradCAMInterpretation) -> str:
-    """Of which split the images are; '' for others than those of the Learner's loaders."""
+    """The split of the images; '' if they aren't those of one of the Learner's loaders."""
     loaders = zip(('train', 'valid', 'test'), interp.learn.dls.loaders, strict=False)
     return next((name for name, dl in loaders if dl.dataset is interp.dl.dataset), '')
 
