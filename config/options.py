@@ -160,14 +160,17 @@ def resolve_config(given: dict[str, Any], saved: Config | None = None) -> Config
         recipe = base.recipe  # the recipe that this name meant when the config was saved
     else:
         named = replace(base, recipe=before)
-        kept = {o: _value(base, o) for o in OVERRIDES if _value(base, o) != _value(named, o)}
+        kept = {o: _value(base, o) for o in OVERRIDES if o not in values and _value(base, o) != _value(named, o)}
         recipe = override(recipe, **kept)
     named = recipe_for(data, name)
     if values.get('lr') == 'auto':
         recipe = replace(recipe, lr=named.lr, lr_rule=named.lr_rule)
         del values['lr']
     if recipe.pretrained and values.get('pretrained') is False:
-        recipe = replace(recipe, mean=named.mean, std=named.std)  # instead of those of the pretrained weights
+        # instead of those of the pretrained weights
+        recipe = replace(recipe, mean=named.mean, std=named.std, side=named.side)
+    if not recipe.pretrained and (values.get('pretrained') or values.get('weights')):
+        recipe = replace(recipe, frozen=named.frozen)  # instead of that from scratch
     if isinstance(data, str) and data and data not in BUNDLED:
         given['data'] = str(Path(expanduser(data)).absolute())
     # not where a saved run went: its config.json may be a stranger's
@@ -177,6 +180,8 @@ def resolve_config(given: dict[str, Any], saved: Config | None = None) -> Config
 
 def resume_config(given: dict[str, Any], saved: Config, run: Path) -> Config:
     """Return the `saved` Config of `run` with the `given` options; UserError for one that would affect the result."""
+    if given.get('recipe') == 'auto':
+        raise UserError(f'--recipe auto: {run} has {saved.recipe.name}; leave it out, or start a new run')
     for name, value in given.items():
         own_place = name in ('name', 'out') and value == getattr(saved, name)
         same = own_place or resolve_config({name: value}, saved) == resolve_config({}, saved)

@@ -72,7 +72,8 @@ class Recipe:
     @property
     def views(self) -> dict[str, bool] | None:
         """The arguments of `mean_over_views` for test-time augmentation; None turns it off."""
-        return {'flip': self.flip > 0, 'shift': self.pad > 0} if self.test_views else None
+        flips = self.flip > 0 and (len(self.augment) < 10 or 'HorizontalFlip' in self.augment)  # a name, or transforms
+        return {'flip': flips, 'shift': self.pad > 0} if self.test_views else None
 
     @classmethod
     def from_dict(cls, values: dict) -> 'Recipe':

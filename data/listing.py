@@ -97,6 +97,8 @@ def _rows(text: str) -> Iterator[tuple[str, str, str]]:
             line = f'line {reader.line_num}'
             if missing := {'file', 'label'} - row.keys():
                 raise ValueError(f'there is no column {min(missing)}')
+            if unused := [name for name in row if name and 'split' in name.lower() and name != 'split']:
+                raise ValueError(f'the column {unused[0]!r} is not used: rename it to split, or remove it')
             if None in row or None in row.values():
                 raise ValueError(f'{line} has another number of columns than the first line')
             file, label, split = (row.get(name, '').strip() for name in ('file', 'label', 'split'))

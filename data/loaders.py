@@ -100,7 +100,7 @@ def get_dls(
         # images that stay as they are need no workers once decoded; on the CPU the model needs every core
         cpus = defaults.cpus // int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # shared by the launcher's processes
         num_workers = min(max(cpus, 1), 8) if on_gpu and (images.resized or not dl_kwargs) else 0
-    flips = {'alternating_flip': recipe.alternating_flip} if batch_tfms and not images.resized else {}
+    flips = {'alternating_flip': recipe.alternating_flip} if batch_tfms and not images.resized and not own else {}
     starts = np.cumsum([0, *map(len, subsets)])
     block = DataBlock(
         blocks=(

@@ -134,7 +134,8 @@ def fit_augment(augment: A.Compose, size: tuple[int, int], crop: Sequence[A.Basi
     """
     h, w = size
     whole = augment.transforms if augment.p == 1 else [augment]
-    if crop and all(_result(augment, shape) == size for shape in ((2 * h + 1, 3 * w), (3 * h, 2 * w + 1))):
+    shapes = (2 * h + 1, 3 * w), (3 * h, 2 * w + 1), (h // 2 + 1, w // 2)
+    if crop and all(_result(augment, shape) == size for shape in shapes):
         return [*whole]
     if (result := _result(augment, size)) != size:
         other = result if isinstance(result, str) else '{}x{}'.format(*result)

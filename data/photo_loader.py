@@ -7,6 +7,7 @@ from torch import Tensor
 
 from data.augment import AlbumentationsTransform
 from data.batched_loader import BatchedDL
+from runtime.errors import UserError
 
 
 class PhotoDL(BatchedDL):
@@ -29,6 +30,8 @@ class PhotoDL(BatchedDL):
         for i, time in zip(idxs, times, strict=True):
             images.append(self.give_key(i, time).augmented(self.pixels[i], split))
         height, width, channels = images[0].shape
+        if any(image.shape != images[0].shape for image in images):
+            raise UserError('augment: the transforms make images of several sizes: end with a crop or a resize')
         planes = np.empty((len(images), channels, height, width), np.uint8)
         for image, mine in zip(images, planes, strict=True):
             cv2.split(image, list(mine))  # a strided copy takes 30 times as long

@@ -63,6 +63,8 @@ def correct_labels(interp: GradCAMInterpretation, verdicts: pd.DataFrame) -> Cor
             targs[positions[row.file]] = index[row.right_class]
         elif row.verdict in ('label wrong', 'none of the classes'):
             counted[positions[row.file]] = False
+    if not counted.any():
+        raise UserError('the verdicts leave out all test images: no accuracy is left to measure')
     return Corrections(targs, counted)
 
 

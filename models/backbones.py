@@ -11,7 +11,6 @@ from urllib.request import getproxies
 import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.hub import load_state_dict_from_url
 from torchvision import models
@@ -19,16 +18,7 @@ from torchvision import models
 from config.recipe import TIMM, Recipe
 from runtime.errors import UserError, printable
 
-BROKEN = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    TypeError,
-    SafetensorError,
-)
+BROKEN = RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError
 COUNT = 'num_batches_tracked'
 
 
@@ -47,6 +37,11 @@ def check_arch(arch: str) -> None:
         close = get_close_matches(arch.lower(), names)
         hint = f'; did you mean {" or ".join(close)}?' if close else ', it has resnet18, convnext_tiny and others'
         raise UserError(f'--arch {arch}: {library} has no classifier of that name{hint}')
+    if library == 'timm':
+        try:
+            timm.get_pretrained_cfg(arch.removeprefix(TIMM))
+        except RuntimeError as e:  # a tag that the network doesn't have
+            raise UserError(f'--arch {arch}: {first_line(e)}') from e
 
 
 def with_statistics(recipe: Recipe) -> Recipe:
@@ -94,7 +89,7 @@ def load_pretrained(model: nn.Module, arch: str, weights: str = '') -> None:
     The weights are those of the file `weights`, else the library's own. Nothing in a file is run. Raises UserError if
     they can't be loaded, or are another network's.
     """
-    for p in head_of(model):
+    for p in [] if arch.startswith('squeezenet') else head_of(model):  # there a ReLU follows: no gradient from zero
         nn.init.zeros_(p)  # timm's EfficientNets begin with outputs of up to 8, which training has to undo first
     if not weights:
         model.load_state_dict(_without_head(fetch_weights(arch), model), strict=False)
@@ -134,12 +129,12 @@ def _renamed(theirs: dict[str, Tensor], mine: dict[str, Tensor], file: str) -> d
 def read_weights(file: str) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors or .pth file; nothing in it is run. Raises UserError if it can't be read."""
     try:
-        tensors = timm.models.load_state_dict(file)
+        tensors = timm.models.load_state_dict(file, weights_only=True)
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             raise ValueError('it has other things than tensors')
     except OSError as e:
         raise UserError(f'--weights {file}: {e.strerror or "no such file"}') from e
-    except BROKEN as e:
+    except Exception as e:  # torch, zipfile and safetensors raise many types for a broken file
         raise UserError(f'--weights {file}: no weights can be read from it ({first_line(e)})') from e
     return tensors
 
@@ -151,7 +146,10 @@ def fetch_weights(arch: str) -> dict[str, Tensor]:
 
 def _fetch_timm(arch: str) -> dict[str, Tensor]:
     name = arch.removeprefix(TIMM)
-    cached = try_to_load_from_cache(timm.get_pretrained_cfg(name).hf_hub_id or name, 'model.safetensors')
+    preset = timm.get_pretrained_cfg(name)
+    if not (preset.hf_hub_id or preset.url):
+        raise NoWeights(f'{arch} has no published weights')
+    cached = try_to_load_from_cache(preset.hf_hub_id or name, 'model.safetensors')
     try:
         if not cached and not getproxies():
             socket.getaddrinfo('huggingface.co', 443)  # fails at once; timm tries again for 47 s

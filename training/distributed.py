@@ -15,14 +15,16 @@ def shared_training(learn: Learner) -> Iterator[None]:
     """Train `learn` on all ranks within this context, by fastai's `distrib_ctx`.
 
     Each rank takes a share of every batch. Gradients are averaged, so all ranks keep the same weights, and batch size
-    and learning rate mean the same as on one process. BatchNorm uses the whole batch's statistics on GPUs; on CPUs each
-    rank's share, as torch has no SyncBatchNorm for CPUs.
+    and learning rate mean the same as on one process. BatchNorm uses the whole batch's statistics on GPUs; on CPUs, and
+    in timm's networks, each rank's share, as torch has no SyncBatchNorm for them.
     """
     if num_distrib() < 2:
         yield
         return
     _group()
-    # here: its import of fastai.distributed fails without Accelerate
+    # here: these imports fail without Accelerate
+    from accelerate import DistributedDataParallelKwargs
+
     from callbacks.distributed_validation import SharedValidation
     from data.distributed_loader import ShareDL
 
@@ -33,10 +35,14 @@ def shared_training(learn: Learner) -> Iterator[None]:
     if rank_distrib():
         set_seed(learn.dls.train.seed + rank_distrib())  # otherwise dropout would be the same on all ranks
     learn.dls.loaders = [ShareDL(dl) for dl in whole]
+    # a frozen layer has no gradient that the ranks could average
+    frozen = DistributedDataParallelKwargs(find_unused_parameters=learn.recipe.frozen > 0)
     # override `accelerate config`: a fastai callback sets the precision, and the uncompiled model is saved
-    plain = {'mixed_precision': 'no', 'dynamo_backend': 'no'}
+    plain = {'mixed_precision': 'no', 'dynamo_backend': 'no', 'kwargs_handlers': [frozen]}
+    # torch's SyncBatchNorm would replace timm's BatchNorms, which contain the activation
+    sync = on_gpu and all(type(m).__module__.startswith('torch.nn') for m in norms.values())
     try:
-        with learn.distrib_ctx(sync_bn=on_gpu, cpu=not on_gpu, **plain), learn.added_cbs(SharedValidation()):
+        with learn.distrib_ctx(sync_bn=sync, cpu=not on_gpu, **plain), learn.added_cbs(SharedValidation()):
             yield
     finally:
         learn.dls.loaders, learn.model = whole, get_model(learn.model)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from config.options import Config, resolve_config, resume_config
-from config.recipes import PLATEAU, REFERENCE, SPEEDRUN
+from config.recipes import FINETUNE, PLATEAU, REFERENCE, SPEEDRUN
 from config.saved import read_config
 from runtime.errors import UserError
 
@@ -86,7 +86,8 @@ def test_a_flag_of_a_saved_config_can_be_turned_off():
 
 
 def test_without_pretrained_weights_the_recipe_has_its_own_mean_and_std_again():
-    saved = Config(replace(PLATEAU, arch='resnet50', pretrained=True, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+    stats = {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5), 'side': 224}
+    saved = Config(replace(PLATEAU, arch='resnet50', pretrained=True, **stats))
     assert resolve_config({'pretrained': False}, saved).recipe == replace(PLATEAU, arch='resnet50')
     assert resolve_config({}, saved).recipe == saved.recipe
 
@@ -219,3 +220,22 @@ def test_resume_accepts_equal_options_and_options_that_do_not_affect_the_result(
 def test_the_lowest_and_the_highest_rate_are_read_again(lr, tmp_path):
     config = resolve_config({'lr': lr})
     assert read_config(written(tmp_path / 'config.json', **config.as_json())).config == config
+
+
+def test_weights_for_a_run_from_scratch_bring_back_its_frozen_epochs():
+    scratch = resolve_config({'recipe': 'finetune', 'pretrained': False})
+    assert scratch.recipe == replace(FINETUNE, pretrained=False, frozen=0)
+    assert resolve_config({'pretrained': True}, scratch).recipe == FINETUNE
+    assert resolve_config({'weights': '/a.pth'}, scratch).recipe == replace(FINETUNE, weights='/a.pth')
+
+
+def test_a_pretrained_run_can_be_repeated_with_a_network_for_cpus():
+    saved = Config(replace(PLATEAU, pretrained=True))
+    assert resolve_config({'recipe': 'speedrun', 'pretrained': False}, saved).recipe == SPEEDRUN
+    with pytest.raises(UserError, match='--pretrained: this recipe is made for its own small network'):
+        resolve_config({'recipe': 'speedrun'}, saved)
+
+
+def test_a_resumed_run_has_no_choice_of_a_recipe():
+    with pytest.raises(UserError, match='--recipe auto: runs/a has plateau; leave it out, or start a new run'):
+        resume_config({'recipe': 'auto'}, Config(), Path('runs/a'))

@@ -183,3 +183,9 @@ def test_a_csv_that_is_not_text_is_a_one_line_error(tmp_path):
     with pytest.raises(UserError, match=r'a\.csv is not a valid CSV of files and labels \(UnicodeDecodeError') as e:
         list_images(tmp_path / 'a.csv')
     assert '\n' not in str(e.value)
+
+
+def test_a_column_that_may_be_meant_as_split_is_refused(folder):
+    (folder / 'labels.csv').write_text('file,label,Split\ntrain/red/00.png,red,train\n')
+    with pytest.raises(UserError, match="the column 'Split' is not used: rename it to split, or remove it"):
+        list_images(folder / 'labels.csv')

@@ -1,5 +1,6 @@
 import json
 import random
+from collections import deque
 from dataclasses import replace
 
 import albumentations as A
@@ -10,7 +11,8 @@ import yaml
 from fastai.vision.core import PILImage
 from tiny import TINY, tiny_dls, write_images
 
-from config.recipes import PLATEAU, Recipe
+from config.recipe import Recipe
+from config.recipes import PLATEAU, SPEEDRUN
 from data.augment import AlbumentationsTransform, get_transforms
 from data.batched_loader import BatchedDL
 from data.own_augment import READY, as_text, load_augment, read_augment
@@ -45,7 +47,7 @@ def test_photographs_are_cropped_first_unless_the_transforms_do_it():
     assert {x.shape for x in ours} == {(*SIZE, 3)}
     assert all(x[0, 0, 0] > x[-1, 0, 0] for x in ours)  # upside down
     assert len({x[0, 0, 0] for x in ours}) > 3
-    corner = A.Compose([A.Crop(0, 0, SIZE[1], SIZE[0])])
+    corner = A.Compose([A.PadIfNeeded(*SIZE), A.Crop(0, 0, SIZE[1], SIZE[0])])
     np.testing.assert_allclose(trained_on(corner, ramp, resize=True), np.asarray(ramp)[:16, :24], atol=1e-3)
 
 
@@ -199,3 +201,28 @@ def test_a_run_keeps_the_content_of_the_file(tmp_path, command, monkeypatch):
     assert [learn.recipe.augment for learn in learners] == [text] * 3
     code, _, err = command(resume=tmp_path / 'r', augment='light')
     assert (code, '--augment light: ' in err) == (2, True)
+
+
+def test_transforms_that_need_large_images_come_after_the_random_crop():
+    """RandomCrop fails on an image that is smaller than its crop."""
+    small = PILImage.create(np.zeros((10, 90, 3), np.uint8))
+    own = A.Compose([A.RandomCrop(*SIZE)])
+    assert trained_on(own, small, resize=True).shape == (*SIZE, 3)
+
+
+def test_test_time_views_and_alternating_flips_are_the_recipes_alone(folder, tmp_path):
+    turned = replace(SPEEDRUN, augment=as_text(FLIPS))
+    assert turned.views == {'flip': False, 'shift': True}
+    for name in 'recipe', 'light', as_text(A.Compose([A.HorizontalFlip()])):
+        assert replace(SPEEDRUN, augment=name).views == {'flip': True, 'shift': True}
+    flipped = replace(SPEEDRUN, augment=as_text(A.Compose([A.HorizontalFlip(p=1.0)])))
+    assert not tiny_dls(folder, flipped, valid=0).train.alternating_flip
+    assert tiny_dls(folder, SPEEDRUN, valid=0).train.alternating_flip
+
+
+def test_images_of_several_sizes_are_refused_in_training(tmp_path):
+    photographs = write_images(tmp_path / 'photographs', size=(70, 90))
+    dls = tiny_dls(photographs, size=32, augment=A.Compose([A.RandomScale((-0.5, -0.4), p=0.01)]))
+    batches = (batch for _ in range(200) for batch in dls.train)
+    with pytest.raises(UserError, match=r'^augment: the transforms make images of several sizes'):
+        deque(batches, 0)

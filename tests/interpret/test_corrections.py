@@ -90,3 +90,10 @@ def test_another_file_is_one_line(tmp_path, content, said):
     with pytest.raises(UserError, match=said) as e:
         read_verdicts(tmp_path / 'a.csv')
     assert '\n' not in str(e.value)
+
+
+def test_verdicts_that_leave_no_image_are_refused(interp):
+    images = interp.suspects(k=None)
+    rows = [(row.file, row.actual, 'none of the classes', '') for row in images.itertuples()]
+    with pytest.raises(UserError, match='the verdicts leave out all test images'):
+        correct_labels(interp, verdicts(rows))

@@ -110,7 +110,8 @@ def test_all_weights_but_the_heads_are_pretrained(hub, arch, head):
     weights, expected = model.state_dict(), theirs.state_dict()
     same = {name for name in weights if weights[name].shape == expected[name].shape}
     assert {*weights} - same == {f'{head}.weight', f'{head}.bias'}
-    assert not weights[f'{head}.weight'].any()
+    if not arch.startswith('squeezenet'):
+        assert not weights[f'{head}.weight'].any()
     assert all(torch.equal(weights[name], expected[name]) for name in same)
     assert {*expected} - {*weights} == {name for name in expected if name.lower().startswith('aux')}
     # without pretrained weights the architecture is the same, so a run's own weights fit
@@ -234,7 +235,7 @@ def test_a_file_of_another_network_is_refused(tmp_path, theirs):
 
 
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
-@pytest.mark.parametrize('content', [{'a': 1}, [1], b'', b'no weights'])
+@pytest.mark.parametrize('content', [{'a': 1}, [1], b'', b'no weights', b'junk'])
 def test_a_file_without_weights_is_refused_before_anything_is_loaded(tmp_path, content):
     for name in 'a.pth', 'a.safetensors':
         file = tmp_path / name
@@ -258,3 +259,26 @@ def test_a_published_file_of_imagenet_weights_is_taken():
     mine = [tensor for name, tensor in model.state_dict().items() if 'num_batches' not in name]
     assert len(mine) == len(kept) == 247
     assert all(torch.equal(*pair) for pair in zip(mine[:-2], kept[:-2], strict=True))
+
+
+def test_a_network_of_timm_that_has_no_such_weights_is_refused(offline):
+    assert refusal(check_arch, 'timm:resnet18.nonsense').startswith('--arch timm:resnet18.nonsense: ')
+    with pytest.raises(UserError, match='timm:resnet26t_nonsense'):
+        check_arch('timm:resnet26t_nonsense')
+
+
+def test_squeezenets_last_layer_is_not_zero(hub):
+    """A ReLU follows it, so zeros would get no gradient."""
+    published(hub, 'squeezenet1_1', models.squeezenet1_1())
+    model = get_model(with_network(PLATEAU, 'squeezenet1_1', pretrained=True), 3, (64, 64))
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad.any() for p in head_of(model))
+
+
+def test_weights_are_always_read_as_tensors_only(tmp_path, theirs, monkeypatch):
+    """Older versions of timm run the code in a pickle by default."""
+    asked, plain = [], timm.models.load_state_dict
+    monkeypatch.setattr(timm.models, 'load_state_dict', lambda *args, **kw: asked.append(kw) or plain(*args, **kw))
+    torch.save(theirs.state_dict(), tmp_path / 'a.pth')
+    check_network(replace(FINETUNE, weights=str(tmp_path / 'a.pth')))
+    assert asked == [{'weights_only': True}]

@@ -229,3 +229,9 @@ def test_sync_batchnorms_are_replaced_by_the_original_ones():
     assert all(a is b for a, b in zip(synced.parameters(), parameters, strict=True))
     assert torch.equal(synced.layer1[1].running_mean, torch.ones(4))
     assert not synced.layer1[1].training
+
+
+def test_two_processes_freeze_the_body_first(folder, tmp_path):
+    recipe = replace(TINY, schedule='finetune', frozen=1)
+    (_, mine, _), (_, others, _) = on_two(train, folder, recipe, tmp_path / 'two', epochs=3, norms=True, valid=0.25)
+    assert_same(*({name: v for name, v in o.items() if 'fc' in name or '0.weight' in name} for o in (mine, others)))
