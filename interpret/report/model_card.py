@@ -20,7 +20,7 @@ def write_card(interp: GradCAMInterpretation, summary: dict) -> Path:
     The facts come from `summary` (as in summary.json), config.json and the test set. License and intended use are left
     for a person to fill in or remove. https://huggingface.co/docs/hub/model-cards
     """
-    run, dls = interp.learn.path, interp.learn.dls
+    run, dls, recipe = interp.learn.path, interp.learn.dls, interp.learn.recipe
     saved, right = read_config(run), (interp.decoded == interp.targs).sum().item()
     env = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
     env.filters['md'] = _plain
@@ -29,7 +29,7 @@ def write_card(interp: GradCAMInterpretation, summary: dict) -> Path:
         name=run.resolve().name,
         data=Path(saved.config.data).name,  # without its folder: the card is for other people
         seed=saved.config.seed,
-        recipe=asdict(interp.learn.recipe),
+        recipe={**asdict(recipe), 'weights': Path(recipe.weights).name},
         environment=saved.environment,
         summary=summary,
         classes=list(interp.vocab),

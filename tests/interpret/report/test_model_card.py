@@ -92,12 +92,15 @@ def test_no_held_out_images_and_views(card):
 def test_limits(card):
     text = card(recipe=replace(TINY, pretrained=True), imbalance='the classes are unbalanced: 24 <of> red').text
     assert '- The classes are unbalanced: 24 &#60;of&#62; red.' in text
-    assert "torchvision's weights of resnet18" in text
+    assert 'It started from published weights of resnet18, trained on ImageNet, and inherits' in text
+    own = card(recipe=replace(TINY, pretrained=True, weights='/home/somebody/a.pth')).text
+    assert 'It started from the weights in a.pth, and inherits' in own
+    assert 'somebody' not in own
     assert 'It sees the centre of an image, resized to 224x224.' in text  # the usual size for such weights
     plain = card().text
     assert 'until they cover 16x16' in plain
     assert 'unbalanced' not in plain
-    assert "torchvision's" not in plain
+    assert 'It started from' not in plain
 
 
 def test_front_matter_is_hugging_faces(card):
