@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from config.options import override
+from config.overrides import override
 from config.recipes import FINETUNE, Recipe
 from data.sources import find_images
 from models.backbones import head_of

@@ -49,7 +49,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
-SIZES = (500, 375, 1), (3000, 2000, 5)  # width, height, and by what the number of photographs is divided
+SIZES = (500, 375, 1), (3000, 2000, 5)  # width, height, divisor of the number of photographs
 SIDE, SCALE, (MEAN, STD) = 224, (PLATEAU.min_scale, 1.0), imagenet_stats
 RECIPE = replace(PLATEAU, hole=0.0, mean=tuple(MEAN), std=tuple(STD), schedule='triangle', valid=0.0)
 PEER = 'torchvision v2, its own decoder'

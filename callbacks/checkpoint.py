@@ -154,7 +154,7 @@ def load_checkpoint(folder: Path) -> dict | None:
 
 
 def _regrouped(opt: dict, sizes: list[int]) -> dict:
-    """Give an optimiser's state groups of `sizes`: earlier versions had no group of its own for the last layer."""
+    """Split the last group of an optimiser's state to match `sizes`: earlier versions had none for the last layer."""
     *groups, last = opt['param_groups']
     if len(groups) + 1 == len(sizes):
         return opt

@@ -24,13 +24,17 @@ class FineTune(ParamScheduler):
         super().__init__({'lr': lambda done: [self._share(done) * lr for lr in self.lrs]})
         self.lrs, self.frozen = list(lrs), frozen
 
+    @property
+    def _frozen_epochs(self) -> int:
+        return min(self.frozen, self.n_epoch - 1)
+
     def _share(self, done: float) -> float:
         """The share of the peak after `done` epochs."""
-        frozen = min(self.frozen, self.n_epoch - 1)
+        frozen = self._frozen_epochs
         return WARM_UP(done / frozen) if done < frozen else CYCLE((done - frozen) / (self.n_epoch - frozen))
 
     def before_train(self):
-        self.opt.freeze_to(-1 if self.epoch < min(self.frozen, self.n_epoch - 1) else 0)
+        self.opt.freeze_to(-1 if self.epoch < self._frozen_epochs else 0)
         for module in self.model.modules():
             if self.frozen and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()

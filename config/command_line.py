@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from config import __version__
-from config.options import OVERRIDES, RECIPE_NAME, Config
+from config.options import Config
+from config.overrides import OVERRIDES, RECIPE_NAME
 from config.values import Choice, Flag
 
 GROUPS = {'data': 'images', 'recipe': 'how to train', 'training': 'training', 'run': 'where the run goes'}

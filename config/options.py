@@ -1,13 +1,14 @@
-"""The options of a run, each with default, range and help text: those of `Config`, and OVERRIDES of its recipe."""
+"""The options of a run, each with default, range and help text; `config.overrides` has those of its recipe."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
+from config.overrides import OVERRIDES, RECIPE_NAME, override
 from config.pixels import PIXELS, refuse_unknown
-from config.recipes import PLATEAU, RECIPES, Recipe, recipe_for
-from config.values import Choice, Flag, Number, Text
+from config.recipes import PLATEAU, Recipe, recipe_for
+from config.values import Choice, Flag, Number, Text, option
 from runtime.errors import UserError
 
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels. The network halves a small image three times, and Grad-CAM needs 2x2
@@ -17,47 +18,41 @@ BUNDLED = 'cifar10', 'digits'  # what `--data` may name besides a path
 RESUME_MAY_CHANGE = 'data', 'workers', 'checkpoint_minutes', 'keep_checkpoints', 'track'
 
 
-def _option(default: Any, values: Any, group: str, help: str, shown: str | None = None) -> Any:
-    """A dataclass field with metadata for the command line; `shown` describes a default that isn't a fixed value."""
-    shown = default if shown is None else shown
-    return field(default=default, metadata={'values': values, 'group': group, 'help': help, 'shown': shown})
-
-
 @dataclass(frozen=True)
 class Config:
     """The options of a run. An invalid value raises UserError, which names the option."""
 
     recipe: Recipe = PLATEAU
     pixels: str = PIXELS[-1]  # not an option: an earlier run keeps its own
-    data: str = _option(
+    data: str = option(
         'cifar10', Text('a name or a path'), 'data', 'cifar10, digits, or images in a folder, .tgz, .zip or CSV'
     )
-    size: int | None = _option(
+    size: int | None = option(
         None, Number(int, MIN_SIDE, MAX_SIDE, f'from {MIN_SIDE} to {MAX_SIDE} pixels'),
         'data', 'resize images to squares of this many pixels a side', '224; small images of one size keep it',
     )  # fmt: skip
-    valid: float | str | None = _option(
+    valid: float | str | None = option(
         None, Number(float, 0, 1 - 1e-9, 'at least 0 and below 1, or test', word='test'),
         'data', 'fraction of the training images that validates, or test for the test set', "the recipe's",
     )  # fmt: skip
-    fraction: float = _option(1.0, Number(float, 1e-9, 1, 'above 0, at most 1'), 'data', 'share of the training images')
-    workers: int | None = _option(
+    fraction: float = option(1.0, Number(float, 1e-9, 1, 'above 0, at most 1'), 'data', 'share of the training images')
+    workers: int | None = option(
         None, Number(int, 0, 10**4, '0 or more'), 'data', 'processes that load images', 'as many as help'
     )
-    skip_bad: bool = _option(False, Flag(), 'data', 'leave out files that cannot be used')
-    seed: int = _option(42, Number(int, 0, 2**32 - 1, 'from 0 to 2**32 - 1'), 'training', 'seed of all random numbers')
-    compile: bool = _option(False, Flag(), 'training', 'train with torch.compile')
-    out: str = _option('runs', Text('a folder'), 'run', 'folder of all runs')
-    name: str | None = _option(None, Text('the name of a folder'), 'run', "name of this run's folder", 'a time stamp')
-    checkpoint_minutes: float = _option(5.0, Number(float, 0, 1e9, '0 or more'), 'run', 'minutes between checkpoints')
-    keep_checkpoints: bool = _option(False, Flag(), 'run', 'keep the checkpoints of a finished run')
-    track: str = _option('none', Choice(TRACKERS), 'run', 'log the run to this tracker, too')
+    skip_bad: bool = option(False, Flag(), 'data', 'leave out files that cannot be used')
+    seed: int = option(42, Number(int, 0, 2**32 - 1, 'from 0 to 2**32 - 1'), 'training', 'seed of all random numbers')
+    compile: bool = option(False, Flag(), 'training', 'train with torch.compile')
+    out: str = option('runs', Text('a folder'), 'run', 'folder of all runs')
+    name: str | None = option(None, Text('the name of a folder'), 'run', "name of this run's folder", 'a time stamp')
+    checkpoint_minutes: float = option(5.0, Number(float, 0, 1e9, '0 or more'), 'run', 'minutes between checkpoints')
+    keep_checkpoints: bool = option(False, Flag(), 'run', 'keep the checkpoints of a finished run')
+    track: str = option('none', Choice(TRACKERS), 'run', 'log the run to this tracker, too')
 
     def __post_init__(self):
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if option.metadata and not (value is None and option.default is None):
-                check(option.name, option.metadata['values'], value)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.metadata and not (value is None and field.default is None):
+                check(field.name, field.metadata['values'], value)
         refuse_unknown(self.pixels)
 
     def as_json(self) -> dict[str, Any]:
@@ -82,75 +77,17 @@ class Config:
         return cls(recipe, **options)
 
 
-# Options that replace a value of the recipe.
-OVERRIDES = {
-    'arch': _option(
-        None, Text('the name of an architecture'),
-        'recipe', "a torchvision classifier's name, or timm:NAME for one of timm's", "the recipe's",
-    ),
-    'pretrained': _option(False, Flag(), 'recipe', 'begin with ImageNet weights', "the recipe's"),
-    'weights': _option(
-        '', Text('a file'), 'recipe', "begin with the weights in this .safetensors or .pth file", 'the ImageNet weights'
-    ),
-    'epochs': _option(None, Number(int, 1, 10**6, 'at least 1'), 'recipe', 'passes over the images', "the recipe's"),
-    'bs': _option(
-        None, Number(int, 2, 10**6, 'at least 2, since BatchNorm needs more images'),
-        'recipe', 'images in a batch', "the recipe's",
-    ),
-    'lr': _option(
-        'auto', Number(float, 1e-30, 1e30, 'a number above 0, or auto', word='auto'),
-        'recipe', "learning rate; auto is a sweep's, or the recipe's own",
-    ),
-    'augment': _option(
-        None, Text('recipe, light, strong or a file'),
-        'recipe', "recipe, light, strong, or a file of Albumentations' A.save", 'recipe',
-    ),
-    'early_stop': _option(
-        None, Number(int, 0, 10**6, '0 or more'),
-        'recipe', 'stop after this many epochs without a lower validation loss', '0, never',
-    ),
-    'mixup': _option(
-        None, Number(float, 0, 10, 'from 0 to 10'),
-        'recipe', 'mix images and their losses, in proportions of Beta(N, N)', '0, not',
-    ),
-    'weight_classes': _option(
-        False, Flag(), 'recipe', 'weight the loss, of validation too, by the inverse of the number of images of a class'
-    ),
-}  # fmt: skip
-RECIPE_NAME = _option('auto', Choice(['auto', *RECIPES]), 'recipe', 'how to train; auto: by images and hardware')
-
-
 def check(name: str, values: Any, value: Any) -> None:
     """Raise UserError if the option `name` can't have this value."""
     if not values.allows(value):
         raise UserError(f'--{name.replace("_", "-")} {value}: {values.allowed}')
 
 
-def override(recipe: Recipe, **values: Any) -> Recipe:
-    """Return `recipe` with `values`.
-
-    `lr` turns the sweep off, `weights` turns `pretrained` on, `pretrained=False` drops `weights` and `frozen`. Raises
-    UserError for another network in a SpeedNet recipe, and for `weights` with `pretrained=False`.
-    """
-    network = 'arch', 'pretrained', 'weights'
-    if recipe.arch.startswith('speednet') and (named := [o for o in network if values.get(o)]):
-        raise UserError(f'--{named[0]}: this recipe is made for its own small network, take another')
-    if values.get('weights'):
-        values['weights'] = str(Path(expanduser(values['weights'])).absolute())
-        if not values.setdefault('pretrained', True):
-            raise UserError('--weights goes without --no-pretrained')
-    elif values.get('pretrained') is False:
-        values |= {'weights': '', 'frozen': 0}
-    if 'lr' in values:
-        values['lr_rule'] = 'none'
-    return replace(recipe, **values)
-
-
 def resolve_config(given: dict[str, Any], saved: Config | None = None) -> Config:
     """Return a new run's Config: `given` options, else those of `saved`, else the defaults; UserError if invalid."""
-    for name, option in {'recipe': RECIPE_NAME, **OVERRIDES}.items():
+    for name, field in {'recipe': RECIPE_NAME, **OVERRIDES}.items():
         if name in given:
-            check(name, option.metadata['values'], given[name])
+            check(name, field.metadata['values'], given[name])
     given = dict(given)
     values = {name: given.pop(name) for name in OVERRIDES if name in given}
     base = saved or Config()

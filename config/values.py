@@ -1,8 +1,8 @@
-"""Types of option values: each parses a value from the command line, and tells whether a value is allowed."""
+"""An option, and types of its values: each parses a value from the command line, and tells whether it is allowed."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -72,3 +72,9 @@ class Flag:
 
     def allows(self, value: Any) -> bool:
         return isinstance(value, bool)
+
+
+def option(default: Any, values: Any, group: str, help: str, shown: str | None = None) -> Any:
+    """A dataclass field with metadata for the command line; `shown` describes a default that isn't a fixed value."""
+    shown = default if shown is None else shown
+    return field(default=default, metadata={'values': values, 'group': group, 'help': help, 'shown': shown})

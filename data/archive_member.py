@@ -19,7 +19,7 @@ class Member:
     name: str
     is_folder: bool
     content: Iterable[bytes]
-    kind: str | None = None  # what it is, if neither a file nor a folder
+    kind: str | None = None  # the type in words, if it is neither a file nor a folder
 
 
 def most_bytes(archive: Path) -> int:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torchvision.models import ResNet
 
-from config.options import override
+from config.overrides import override
 from config.recipes import Recipe
 from data.sizes import SMALL, Size, format_size
 from models.backbones import (

@@ -23,6 +23,15 @@ def fastai_home(tmp_path_factory) -> None:
 
 
 @pytest.fixture
+def kept(tmp_path, monkeypatch) -> Iterator[Path]:
+    """The folder of the cache of decoded images, in a temporary home."""
+    monkeypatch.setenv('FASTAI_HOME', str(tmp_path / 'home'))
+    fastai_cfg.cache_clear()
+    yield tmp_path / 'home/data/pixels'
+    fastai_cfg.cache_clear()
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three classes of 8 training and 4 test images of 16x16."""
     return write_images(tmp_path / 'images')

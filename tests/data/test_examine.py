@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from fastai.data.external import fastai_cfg
 from PIL import Image
 from tiny import tiny_dls
 
@@ -13,14 +12,7 @@ from data.verify import check_images
 
 SIZE = 16, 16
 
-
-@pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
-    """The folder of decoded images, in a temporary home."""
-    monkeypatch.setenv('FASTAI_HOME', str(tmp_path / 'home'))
-    fastai_cfg.cache_clear()
-    yield tmp_path / 'home/data/pixels'
-    fastai_cfg.cache_clear()
+pytestmark = pytest.mark.usefixtures('kept')
 
 
 @pytest.fixture

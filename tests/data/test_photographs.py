@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from fastai.data.external import fastai_cfg
 from PIL import Image
 from tiny import TINY, tiny_dls, write_images
 
@@ -24,14 +23,7 @@ from training.saved_run import load_model
 SIZE, SIDE = 32, 55  # 32 / sqrt(0.35) = 54.1
 RECIPE = replace(TINY, hole=0.0)
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A temporary home for the cache."""
-    monkeypatch.setenv('FASTAI_HOME', str(tmp_path / 'home'))
-    fastai_cfg.cache_clear()
-    yield tmp_path / 'home/data/pixels'
-    fastai_cfg.cache_clear()
+pytestmark = pytest.mark.usefixtures('kept')
 
 
 @pytest.fixture
@@ -171,10 +163,10 @@ def test_a_changed_file_is_noticed(loaders, decoded, monkeypatch):
     ('DISK', 0, r'all take 0\.0 GiB, over 0% of the free disk'),
 ])  # fmt: skip
 def test_without_room_the_same_pixels_are_decoded_in_each_epoch(
-    loaders, home, decoded, monkeypatch, capsys, name, value, said
+    loaders, kept, decoded, monkeypatch, capsys, name, value, said
 ):
     expected = all_batches(loaders())
-    for file in home.iterdir():
+    for file in kept.iterdir():
         file.unlink()
     decoded.clear()
     capsys.readouterr()
@@ -189,14 +181,14 @@ def test_without_room_the_same_pixels_are_decoded_in_each_epoch(
         capsys.readouterr()
 
 
-def test_on_a_full_disk_the_same_pixels_are_decoded_in_each_epoch(loaders, home, monkeypatch, capsys):
+def test_on_a_full_disk_the_same_pixels_are_decoded_in_each_epoch(loaders, kept, monkeypatch, capsys):
     expected = all_batches(loaders())
 
     def full(path):
         raise OSError(28, 'No space left on device', str(path))
 
     monkeypatch.setattr(pixel_cache, 'replacing', full)
-    for file in home.iterdir():
+    for file in kept.iterdir():
         file.unlink()
     capsys.readouterr()
     assert_same(all_batches(loaders()), expected)

@@ -6,7 +6,6 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
-from fastai.data.external import fastai_cfg
 from PIL import Image
 from tiny import write_images
 
@@ -18,14 +17,7 @@ from runtime.errors import UserError
 
 SIZE = 16, 16
 
-
-@pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
-    """The folder of decoded images, in a temporary home."""
-    monkeypatch.setenv('FASTAI_HOME', str(tmp_path / 'home'))
-    fastai_cfg.cache_clear()
-    yield tmp_path / 'home/data/pixels'
-    fastai_cfg.cache_clear()
+pytestmark = pytest.mark.usefixtures('kept')
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import struct
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZipFile, ZipInfo
 
 import pytest
+from archives import refusal, unpacked
 
 from data.archives import unpack
 from runtime.errors import UserError
@@ -19,31 +20,6 @@ def packed(path, *members, method=ZIP_DEFLATED):
             info.compress_type, info.external_attr = method, (mode or [0])[0] << 16
             archive.writestr(info, content)
     return path / 'a.zip'
-
-
-def unpacked(archive):
-    """Unpack and return {path: content}; nothing else may exist, inside or outside the folder."""
-    folder = archive.parent / 'out' / 'new'
-    folder.mkdir(parents=True)
-    before = {*archive.parent.parent.rglob('*')}
-    unpack(archive, folder)
-    new = {*archive.parent.parent.rglob('*')} - before
-    assert all(path.is_relative_to(folder) and not path.is_symlink() for path in new)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in new if path.is_file()}
-
-
-def refusal(archive):
-    """Return the reason of the refusal; nothing may have been written."""
-    folder = archive.parent / 'out' / 'new'
-    folder.mkdir(parents=True)
-    before = {*archive.parent.parent.rglob('*')}
-    with pytest.raises(UserError) as e:
-        unpack(archive, folder)
-    assert {*archive.parent.parent.rglob('*')} == before
-    assert '\n' not in str(e.value)
-    start, end = f"{archive} can't be unpacked as .zip (", '): pass --data PATH (a folder, .tgz or .zip of '
-    assert str(e.value).startswith(start)
-    return str(e.value)[len(start) :].partition(end)[0]
 
 
 def test_files_and_folders(tmp_path):
